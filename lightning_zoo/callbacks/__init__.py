@@ -1,0 +1,1 @@
+"""What a run needs besides its method: records, exact resume, safety."""

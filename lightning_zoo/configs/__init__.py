@@ -1,0 +1,1 @@
+"""One complete configuration per method and dataset."""

@@ -1,0 +1,1 @@
+"""Metrics that the field needs and torchmetrics lacks."""

@@ -1,0 +1,1 @@
+"""Unsupervised representations of states: methods and the linear-probe benchmark."""
