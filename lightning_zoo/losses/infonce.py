@@ -1,0 +1,88 @@
+"""InfoNCE with bilinear scores over all places of a feature map at once (van den Oord et al. 2018, arXiv 1807.03748)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def global_local_logits(queries: Tensor, keys: Tensor) -> Tensor:
+    """Scores of global queries against the local features of every place, eq. 3 of ST-DIM (left).
+
+    Args:
+        queries: (N, C) projected global features, or (N, C, P) if each place has its own projection.
+        keys: (M, C, P) local features at P places.
+
+    Returns:
+        (P, N, M): at each place, every query against every key.
+    """
+    if queries.dim() == 3:
+        return local_local_logits(queries, keys)
+    return torch.einsum("ic,jcp->pij", queries.float(), keys.float())
+
+
+def local_local_logits(queries: Tensor, keys: Tensor) -> Tensor:
+    """Scores of local queries against the local features at the same place, eq. 3 of ST-DIM (right).
+
+    Args:
+        queries: (N, C, P) projected local features at P places.
+        keys: (M, C, P) local features at the same places.
+
+    Returns:
+        (P, N, M): at each place, every query against every key.
+    """
+    return torch.einsum("icp,jcp->pij", queries.float(), keys.float())
+
+
+def infonce(logits: Tensor, *, first_positive: int = 0) -> Tensor:
+    """Cross-entropy of each query's own key among all keys, eq. 1 of the ST-DIM study, in nats.
+
+    Args:
+        logits: (..., N, M) with M >= N; the positive of query i is key ``first_positive + i``.
+        first_positive: index of query 0's positive; differs from 0 where keys were gathered from several processes.
+
+    Returns:
+        Scalar: mean over queries and leading dimensions; log M at chance.
+
+    Example:
+        >>> import math, torch
+        >>> bool(infonce(torch.zeros(2, 5, 5)).isclose(torch.tensor(math.log(5))))
+        True
+    """
+    number, keys = logits.shape[-2:]
+    targets = torch.arange(first_positive, first_positive + number, device=logits.device)
+    rows = logits.float().reshape(-1, keys)
+    return F.cross_entropy(rows, targets.repeat(rows.shape[0] // number))
+
+
+def matching_accuracy(logits: Tensor, *, first_positive: int = 0) -> Tensor:
+    """Share of queries whose own key has the highest score; arguments as for `infonce`."""
+    number = logits.shape[-2]
+    targets = torch.arange(first_positive, first_positive + number, device=logits.device)
+    return (logits.argmax(-1) == targets).float().mean()
+
+
+def three_frame_infonce(first_second: Tensor, first_third: Tensor, second_third: Tensor) -> Tensor:
+    """InfoNCE over triples, eq. 5 of the ST-DIM study, for f(a, b, c) = s12(a, b) + s13(a, c) + s23(b, c).
+
+    The denominator runs over all N x N pairs (b_j, c_k). With a pairwise sum it is the bilinear form
+    exp(s12[i]) exp(s23) exp(s13[i])^T, so that no N x N x N tensor is ever built; without s23 it would fall apart into two
+    separate InfoNCE terms.
+
+    Args:
+        first_second: (..., N, N) scores s12 of first frames (rows) against second frames.
+        first_third: (..., N, N) scores s13 of first frames (rows) against third frames.
+        second_third: (..., N, N) scores s23 of second frames (rows) against third frames.
+
+    Returns:
+        Scalar: mean over queries and leading dimensions, in nats; 2 log N at chance.
+    """
+    # float64 keeps the product of three exponentials exact for scores that lie up to about 700 apart.
+    s12, s13, s23 = (scores.double() for scores in (first_second, first_third, second_third))
+    peak12 = s12.amax(-1, keepdim=True).detach()
+    peak13 = s13.amax(-1, keepdim=True).detach()
+    peak23 = s23.amax((-2, -1), keepdim=True).detach()
+    mass = torch.matmul((s12 - peak12).exp(), (s23 - peak23).exp())
+    mass = (mass * (s13 - peak13).exp()).sum(-1)
+    log_denominator = mass.log() + (peak12 + peak13 + peak23).squeeze(-1)
+    positive = (s12 + s13 + s23).diagonal(dim1=-2, dim2=-1)
+    return (log_denominator - positive).mean().float()

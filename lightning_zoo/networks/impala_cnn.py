@@ -1,0 +1,74 @@
+"""The residual encoder of IMPALA (Espeholt et al. 2018, arXiv 1802.01561) for full Atari frames."""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from lightning_zoo.networks.nature_cnn import Maps
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(torch.relu(self.first(torch.relu(x))))
+
+
+class ImpalaCNN(nn.Module):
+    """Four blocks of convolution, max-pooling and two residual units, then a linear layer with ReLU.
+
+    Args:
+        input_channels: 1 for gray frames, 3 for colour.
+        feature_size: length of the global feature vector.
+        channels: output channels of each block.
+        frame_size: height and width of the frames.
+    """
+
+    default_local_layer = "block3"
+
+    def __init__(
+        self,
+        *,
+        input_channels: int = 1,
+        feature_size: int = 256,
+        channels: tuple[int, ...] = (16, 32, 32, 32),
+        frame_size: tuple[int, int] = (210, 160),
+    ) -> None:
+        super().__init__()
+        self.input_channels = input_channels
+        self.feature_size = feature_size
+        self.layers = nn.ModuleDict()
+        self.map_shapes: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
+        previous, (height, width) = input_channels, frame_size
+        for index, depth in enumerate(channels, start=1):
+            self.layers[f"block{index}"] = nn.Sequential(
+                nn.Conv2d(previous, depth, 3, padding=1, padding_mode="reflect"),
+                nn.MaxPool2d(3, 2),
+                nn.ReLU(),
+                _Residual(depth),
+                _Residual(depth),
+            )
+            previous, height, width = depth, (height - 3) // 2 + 1, (width - 3) // 2 + 1
+            self.map_shapes[f"block{index}"] = (depth, height, width)
+        self.linear = nn.Linear(previous * height * width, feature_size)
+
+    def maps(self, frames: Tensor) -> Maps:
+        """Every block's map (B, channels, height, width) of float frames (B, C, H, W), in order."""
+        maps: Maps = OrderedDict()
+        x = frames
+        for name, layer in self.layers.items():
+            x = layer(x)
+            maps[name] = x
+        return maps
+
+    def features(self, maps: Maps) -> Tensor:
+        """The global features (B, feature_size) of maps that `maps` returned."""
+        return torch.relu(self.linear(torch.relu(next(reversed(maps.values()))).flatten(1)))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Global features (B, feature_size) of float frames (B, C, H, W)."""
+        return self.features(self.maps(frames))

@@ -1,0 +1,165 @@
+"""ST-DIM: spatiotemporal Deep InfoMax (Anand et al. 2019, "Unsupervised State Representation Learning in Atari").
+
+The later frame's features have to find the frame before it among the batch's earlier frames, at every place of a feature
+map: once from the global feature vector (GL), once from the local features of the same place (LL). The numbered
+differences from the paper are in this folder's README.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from lightning_zoo.checkpoints import Loadable
+from lightning_zoo.losses.infonce import global_local_logits, infonce, local_local_logits, matching_accuracy
+from lightning_zoo.networks.encoders import EncoderName, as_float, make_encoder
+from lightning_zoo.networks.nature_cnn import Maps
+
+
+class STDIM(Loadable, L.LightningModule):
+    """ST-DIM on pairs of consecutive frames, with the options of its ablation studies.
+
+    Args:
+        encoder: "nature" (published) or "impala".
+        input_channels: 1 for gray frames, 3 for colour.
+        feature_size: length of the global feature vector.
+        channels: per layer of the encoder; None for its own.
+        kernel_sizes: per layer, None for the encoder's own; changes the receptive field of a place.
+        strides: per layer, None for the encoder's own; changes the number of places.
+        paddings: per layer, None for the encoder's own.
+        local_layers: maps that give the local features; several sum their losses (eq. 6 of the ablation study); None
+            for the encoder's own ("conv3" or "block3").
+        global_local_weight: None for GL + LL (published); p for p GL + (1 - p) LL (eq. 4 of the study); 1 leaves GL alone.
+        reduction: over the places of a map: "mean" as released, "sum" as the paper's equation reads.
+        anchor: which frame of a pair asks: "later" as released, "earlier" as the paper's equation reads.
+        per_place_scores: an own GL projection at every place instead of a shared one.
+        gather_negatives: under DDP, use the frames of all processes as negatives.
+        learning_rate: of Adam with eps 1e-5.
+
+    Raises:
+        ValueError: for a weight outside [0, 1] or a layer that the encoder has not.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: EncoderName = "nature",
+        input_channels: int = 1,
+        feature_size: int = 256,
+        channels: Sequence[int] | None = None,
+        kernel_sizes: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
+        paddings: Sequence[int] | None = None,
+        local_layers: Sequence[str] | None = None,
+        global_local_weight: float | None = None,
+        reduction: Literal["mean", "sum"] = "mean",
+        anchor: Literal["later", "earlier"] = "later",
+        per_place_scores: bool = False,
+        gather_negatives: bool = False,
+        learning_rate: float = 3e-4,
+    ) -> None:
+        super().__init__()
+        if global_local_weight is not None and not 0 <= global_local_weight <= 1:
+            raise ValueError(f"global_local_weight must lie in [0, 1] or be null for GL + LL, got {global_local_weight}")
+        self.save_hyperparameters()
+        self.encoder = make_encoder(
+            encoder,
+            input_channels=input_channels,
+            feature_size=feature_size,
+            channels=channels,
+            kernel_sizes=kernel_sizes,
+            strides=strides,
+            paddings=paddings,
+        )
+        self.local_layers = list(local_layers or [self.encoder.default_local_layer])
+        unknown = set(self.local_layers) - set(self.encoder.map_shapes)
+        if unknown:
+            raise ValueError(
+                f"local_layers: {sorted(unknown)[0]!r} is no map of this encoder, which has {', '.join(self.encoder.map_shapes)}"
+            )
+        self.global_scores = nn.ModuleDict()
+        self.local_scores = nn.ModuleDict()
+        for layer in self.local_layers:
+            depth, height, width = self.encoder.map_shapes[layer]
+            # No place has its own projection in the released method; with them there are P times as many outputs.
+            outputs = depth * height * width if per_place_scores else depth
+            self.global_scores[layer] = nn.Linear(feature_size, outputs)
+            self.local_scores[layer] = nn.Linear(depth, depth)
+        weight = global_local_weight
+        self.loss_weights = (1.0, 1.0) if weight is None else (weight, 1.0 - weight)
+        self.places_in_sum = reduction == "sum"
+        self.anchor_index = 1 if anchor == "later" else 0
+        self.gather_negatives = gather_negatives
+        self.learning_rate = learning_rate
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
+        return self.encoder(as_float(frames, self.encoder.input_channels))
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
+        return self(frames)
+
+    def loss(self, pairs: Tensor) -> dict[str, Tensor]:
+        """GL, LL and their weighted sum (eq. 2, 4 and 6), in nats, with the matching accuracies.
+
+        Args:
+            pairs: (B, 2, C, H, W), the earlier frame first.
+        """
+        maps = self.encoder.maps(as_float(pairs.flatten(0, 1), self.encoder.input_channels))
+        anchors = {name: m.unflatten(0, pairs.shape[:2])[:, self.anchor_index] for name, m in maps.items()}
+        others = {name: m.unflatten(0, pairs.shape[:2])[:, 1 - self.anchor_index] for name, m in maps.items()}
+        features = self.encoder.features(Maps(anchors))  # (B, feature_size)
+        totals: dict[str, Tensor] = {}
+        for layer in self.local_layers:
+            for name, value in self._layer_loss(layer, features, anchors[layer], others[layer]).items():
+                totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value
+        for name in ("global_local_accuracy", "local_local_accuracy"):
+            totals[name] = totals[name] / len(self.local_layers)
+        weight_global, weight_local = self.loss_weights
+        totals["loss"] = weight_global * totals["global_local_loss"] + weight_local * totals["local_local_loss"]
+        return totals
+
+    def _layer_loss(self, layer: str, features: Tensor, anchor_map: Tensor, other_map: Tensor) -> dict[str, Tensor]:
+        local = anchor_map.flatten(2)  # (B, C, P)
+        keys = other_map.flatten(2)  # (B, C, P)
+        first_positive = 0
+        if self.gather_negatives and self.trainer.world_size > 1:
+            keys = self.all_gather(keys, sync_grads=True).flatten(0, 1)  # (W * B, C, P)
+            first_positive = self.global_rank * len(local)
+        queries = self.global_scores[layer](features)  # (B, C) or (B, C * P)
+        if queries.shape[1] != local.shape[1]:
+            queries = queries.unflatten(1, local.shape[1:])
+        global_logits = global_local_logits(queries, keys)
+        local_queries = self.local_scores[layer](local.transpose(1, 2)).transpose(1, 2)  # (B, C, P)
+        local_logits = local_local_logits(local_queries, keys)
+        scale = local.shape[2] if self.places_in_sum else 1
+        return {
+            "global_local_loss": scale * infonce(global_logits, first_positive=first_positive),
+            "local_local_loss": scale * infonce(local_logits, first_positive=first_positive),
+            "global_local_accuracy": matching_accuracy(global_logits.detach(), first_positive=first_positive),
+            "local_local_accuracy": matching_accuracy(local_logits.detach(), first_positive=first_positive),
+        }
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        """One step on pairs (B, 2, C, H, W) in ``batch["frames"]``."""
+        terms = self.loss(batch["frames"])
+        if batch_index % self.trainer.log_every_n_steps == 0:  # one call of log costs as much as a small layer
+            self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
+        return terms["loss"]
+
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        """The same terms on held-out pairs."""
+        terms = self.loss(batch["frames"])
+        values = {f"val/{name}": value for name, value in terms.items()}
+        self.log_dict(values, batch_size=len(batch["frames"]), sync_dist=True)
+
+    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
+        """Features of labelled frames or images (B, C, H, W)."""
+        return {"features": self.encode(batch["frames"])}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam over the encoder and the score layers."""
+        return torch.optim.Adam(self.parameters(), lr=self.learning_rate, eps=1e-5)
