@@ -1,0 +1,196 @@
+"""Agent steps of one Atari emulator, with the wrappers of the benchmark folded into one loop."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+RAM_BYTES = 128
+FRAME_SIZE = (210, 160)
+FRAME_SKIP = 4
+MAX_NOOPS = 30
+MAX_EMULATOR_FRAMES_PER_EPISODE = 108_000
+
+Policy = Callable[[np.ndarray, np.random.Generator, bool], int]
+"""From a frame (210, 160) or (210, 160, 3), a source of randomness and whether an episode starts with this frame to an
+index into the minimal action set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionSettings:
+    """All that decides which frames are collected; equal settings give equal frames on any number of workers.
+
+    Attributes:
+        game: the ROM's name.
+        num_frames: rows of the recording, an equal share for each stream.
+        seed: stream i draws from ``seed + i``.
+        num_streams: independent emulators, recorded one after the other (the benchmark's 8 processes).
+        color: "gray" or "rgb".
+        max_pooling: of the last two emulator frames: "rgb" before gray as in the benchmark, or "gray" after.
+        exclude_noop: never draw action 0 at random, as the benchmark's random agent.
+        episodic_life: a lost life ends an episode; the game goes on.
+        policy: "random" or the path of a checkpoint whose module can ``act``.
+        epsilon: share of uniform actions mixed into a policy.
+    """
+
+    game: str
+    num_frames: int
+    seed: int
+    num_streams: int = 8
+    color: Literal["gray", "rgb"] = "gray"
+    max_pooling: Literal["rgb", "gray"] = "rgb"
+    exclude_noop: bool = False
+    episodic_life: bool = True
+    policy: str = "random"
+    epsilon: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 2 * self.num_streams:
+            raise ValueError(f"num_frames must be at least {2 * self.num_streams}, got {self.num_frames}")
+        if not 0 <= self.epsilon <= 1:
+            raise ValueError(f"epsilon must lie in [0, 1], got {self.epsilon}")
+        if self.color == "rgb" and self.max_pooling == "gray":
+            raise ValueError("max_pooling='gray' needs color='gray'")
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """(210, 160) or (210, 160, 3)."""
+        return FRAME_SIZE if self.color == "gray" else (*FRAME_SIZE, 3)
+
+    def stream_frames(self, stream: int) -> int:
+        """Rows of one stream; the streams differ by one at the most."""
+        share, rest = divmod(self.num_frames, self.num_streams)
+        return share + (stream < rest)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they are stored in the recording."""
+        return asdict(self)
+
+
+class Row(NamedTuple):
+    """One agent step: the frame that it led to, and what else the emulator said then."""
+
+    frame: np.ndarray
+    ram: np.ndarray
+    action: int
+    reward: float
+    terminated: bool
+    truncated: bool
+    lives: int
+    episode_start: bool
+
+
+class Emulator:
+    """One game, stepped through `ALEInterface`: four emulator frames per action, no sticky actions."""
+
+    def __init__(self, settings: CollectionSettings, seed: int) -> None:
+        from ale_py import ALEInterface, LoggerMode, roms
+
+        ALEInterface.setLoggerMode(LoggerMode.Error)
+        self.settings = settings
+        self.ale = ALEInterface()
+        self.ale.setInt("random_seed", seed)
+        self.ale.setFloat("repeat_action_probability", 0.0)
+        self.ale.setInt("max_num_frames_per_episode", MAX_EMULATOR_FRAMES_PER_EPISODE)
+        self.ale.loadROM(roms.get_rom_path(settings.game))
+        self.actions = self.ale.getMinimalActionSet()
+        self.has_fire = len(self.actions) >= 3 and self.actions[1].name == "FIRE"
+        self.random = np.random.default_rng(seed)
+        self._screens = (np.zeros((*FRAME_SIZE, 3), np.uint8), np.zeros((*FRAME_SIZE, 3), np.uint8))
+
+    def step(self, action: int) -> float:
+        """Repeat an action over four emulator frames and keep the last two screens; the unclipped reward."""
+        reward = 0.0
+        for skipped in range(FRAME_SKIP):
+            reward += self.ale.act(self.actions[action])
+            if skipped >= FRAME_SKIP - 2:
+                self.ale.getScreenRGB(self._screens[skipped - FRAME_SKIP + 2])
+            if self.ale.game_over():
+                # The game may end inside the four frames: what is shown is its last screen.
+                self.ale.getScreenRGB(self._screens[0])
+                self._screens[1][:] = self._screens[0]
+                break
+        return reward
+
+    def start(self) -> None:
+        """Start a new game after 1 to 30 random no-ops."""
+        self.ale.reset_game()
+        for _ in range(self.random.integers(1, MAX_NOOPS + 1)):
+            self.ale.act(self.actions[0])
+            if self.ale.game_over():
+                self.ale.reset_game()
+        self.ale.getScreenRGB(self._screens[0])
+        self._screens[1][:] = self._screens[0]
+        self._press_fire()
+
+    def reset(self) -> None:
+        """Start the next episode: a new game if this one is over, else the next life."""
+        if self.ale.game_over():
+            self.start()
+        else:
+            self.step(0)
+            self._press_fire()
+
+    def _press_fire(self) -> None:
+        if self.has_fire:
+            for action in (1, 2):
+                self.step(action)
+                if self.ale.game_over():
+                    self.ale.reset_game()
+
+    def frame(self) -> np.ndarray:
+        """The last two screens, pooled, in the settings' colour: a new array."""
+        first, second = self._screens
+        if self.settings.color == "rgb":
+            return np.maximum(first, second)
+        if self.settings.max_pooling == "gray":
+            return np.maximum(to_gray(first), to_gray(second))
+        return to_gray(np.maximum(first, second))
+
+
+def to_gray(rgb: np.ndarray) -> np.ndarray:
+    """Luma of (..., 3) uint8 by the fixed-point rule that the emulator's own gray screen and OpenCV follow."""
+    weighted = rgb[..., 0] * np.uint32(4899) + rgb[..., 1] * np.uint32(9617) + rgb[..., 2] * np.uint32(1868)
+    return ((weighted + 8192) >> 14).astype(np.uint8)
+
+
+def collect_stream(settings: CollectionSettings, stream: int, policy: Policy | None = None) -> Iterator[Row]:
+    """The rows of one stream.
+
+    Every episode's last frame is a row of its own, as is the frame that the reset led to: nothing is relabelled here.
+
+    Args:
+        settings: what to collect.
+        stream: index below ``settings.num_streams``.
+        policy: chooses actions; None for the random agent.
+    """
+    emulator = Emulator(settings, settings.seed + stream)
+    choose = _random_policy(emulator, settings.exclude_noop) if policy is None else policy
+    ale = emulator.ale
+    emulator.start()
+    frame = emulator.frame()
+    previous_lives = ale.lives()
+    ended, just_started = True, True
+    for index in range(settings.stream_frames(stream)):
+        starts, action, reward = ended, -1, 0.0
+        if not starts:
+            action = int(choose(frame, emulator.random, just_started))
+            reward = emulator.step(action)
+        elif index > 0:
+            emulator.reset()
+        frame, lives = emulator.frame(), ale.lives()
+        truncated = not starts and bool(ale.game_truncated())
+        life_lost = settings.episodic_life and 0 < lives < previous_lives
+        terminated = not starts and not truncated and bool(ale.game_over() or life_lost)
+        ended, previous_lives, just_started = terminated or truncated, lives, starts
+        yield Row(frame, ale.getRAM(), action, reward, terminated, truncated, lives, starts)
+
+
+def _random_policy(emulator: Emulator, exclude_noop: bool) -> Policy:
+    lowest = 1 if exclude_noop and len(emulator.actions) > 1 else 0
+
+    def choose(frame: np.ndarray, random: np.random.Generator, episode_start: bool) -> int:
+        return int(random.integers(lowest, len(emulator.actions)))
+
+    return choose

@@ -1,0 +1,67 @@
+"""A trained agent as a source of frames."""
+
+from collections import deque
+
+import numpy as np
+
+from datamodules.atari_emulator import CollectionSettings, Policy, to_gray
+from datamodules.errors import DataError
+
+OBSERVATION_SHAPE = (4, 84, 84)
+"""Stack, height and width that an agent sees unless its module has another ``observation_shape``."""
+
+
+def load_policy(settings: CollectionSettings) -> Policy:
+    """The agent of a checkpoint, with a share ``settings.epsilon`` of uniform actions.
+
+    Any module will do whose ``act(observations, explore)`` takes uint8 (1, stack, height, width) gray frames, oldest
+    first, and returns (1,) indices into the minimal action set.
+
+    Raises:
+        DataError: if the checkpoint cannot be loaded or its module cannot act.
+    """
+    # The one place where data needs a method: frames of a trained agent cannot be had without the agent.
+    from lightning_zoo.checkpoints import CheckpointError, load
+
+    try:
+        agent = load(settings.policy)
+    except CheckpointError as error:
+        raise DataError(f"policy: {error}") from error
+    if not callable(getattr(agent, "act", None)):
+        raise DataError(f"policy: {settings.policy} holds a {type(agent).__name__}, which cannot act")
+    return _AgentPolicy(agent, settings)
+
+
+class _AgentPolicy:
+    """Keeps the stack of frames between calls."""
+
+    def __init__(self, agent: object, settings: CollectionSettings) -> None:
+        from ale_py import ALEInterface, roms
+
+        ale = ALEInterface()
+        ale.loadROM(roms.get_rom_path(settings.game))
+        self.num_actions = len(ale.getMinimalActionSet())
+        self.agent = agent
+        self.epsilon = settings.epsilon
+        self.stack, self.height, self.width = getattr(agent, "observation_shape", OBSERVATION_SHAPE)
+        self.frames: deque[np.ndarray] = deque(maxlen=self.stack)
+
+    def __call__(self, frame: np.ndarray, random: np.random.Generator, episode_start: bool) -> int:
+        import torch
+
+        small = _resize(frame if frame.ndim == 2 else to_gray(frame), self.height, self.width)
+        if episode_start:
+            self.frames.extend([small] * self.stack)
+        self.frames.append(small)
+        if random.random() < self.epsilon:
+            return int(random.integers(self.num_actions))
+        observations = torch.from_numpy(np.stack(self.frames)[None])
+        with torch.inference_mode():
+            return int(self.agent.act(observations, explore=True)[0])  # type: ignore[attr-defined]
+
+
+def _resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Area-averaged resize of (H, W) uint8."""
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX))
