@@ -9,7 +9,7 @@ DATASETS = {
 }
 """Every dataset: the class's name and the module that defines it."""
 
-__all__ = ["DATASETS", *DATASETS]  # noqa: PLE0604
+__all__ = ["DATASETS", *DATASETS]
 
 
 def __getattr__(name: str) -> Any:

@@ -207,7 +207,7 @@ def _stream_blocks(settings: CollectionSettings, stream: int, policy: Policy | N
     rows: list[Row] = []
     compressed: list[bytes] = []
     for row in collect_stream(settings, stream, policy):
-        compressed.append(zlib.compress(row.frame, 1))
+        compressed.append(zlib.compress(row.frame.tobytes(), 1))
         rows.append(row._replace(frame=np.empty(0, np.uint8)))
         if len(rows) == ROWS_PER_BLOCK:
             yield _Block(first, compressed, _columns(rows, stream))
@@ -253,5 +253,3 @@ def _disk_message(error: OSError, path: Path, settings: CollectionSettings) -> s
             "nothing incomplete was kept"
         )
     return f"{path} cannot be written ({error.strerror or error}): set --data.root to a folder that can"
-
-

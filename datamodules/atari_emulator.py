@@ -68,6 +68,26 @@ class CollectionSettings:
         return asdict(self)
 
 
+def open_rom(game: str, seed: int = 0) -> Any:
+    """A quiet `ALEInterface` with the game loaded and without sticky actions."""
+    from ale_py import ALEInterface, LoggerMode, roms
+
+    ALEInterface.setLoggerMode(LoggerMode.Error)
+    path = roms.get_rom_path(game)
+    assert path is not None, f"{game} is no resolved name of a game"
+    ale = ALEInterface()
+    ale.setInt("random_seed", seed)
+    ale.setFloat("repeat_action_probability", 0.0)
+    ale.setInt("max_num_frames_per_episode", MAX_EMULATOR_FRAMES_PER_EPISODE)
+    ale.loadROM(path)
+    return ale
+
+
+def num_actions(game: str) -> int:
+    """Size of a game's minimal action set."""
+    return len(open_rom(game).getMinimalActionSet())
+
+
 class Row(NamedTuple):
     """One agent step: the frame that it led to, and what else the emulator said then."""
 
@@ -85,15 +105,8 @@ class Emulator:
     """One game, stepped through `ALEInterface`: four emulator frames per action, no sticky actions."""
 
     def __init__(self, settings: CollectionSettings, seed: int) -> None:
-        from ale_py import ALEInterface, LoggerMode, roms
-
-        ALEInterface.setLoggerMode(LoggerMode.Error)
         self.settings = settings
-        self.ale = ALEInterface()
-        self.ale.setInt("random_seed", seed)
-        self.ale.setFloat("repeat_action_probability", 0.0)
-        self.ale.setInt("max_num_frames_per_episode", MAX_EMULATOR_FRAMES_PER_EPISODE)
-        self.ale.loadROM(roms.get_rom_path(settings.game))
+        self.ale = open_rom(settings.game, seed)
         self.actions = self.ale.getMinimalActionSet()
         self.has_fire = len(self.actions) >= 3 and self.actions[1].name == "FIRE"
         self.random = np.random.default_rng(seed)
@@ -151,8 +164,8 @@ class Emulator:
 
 def to_gray(rgb: np.ndarray) -> np.ndarray:
     """Luma of (..., 3) uint8 by the fixed-point rule that the emulator's own gray screen and OpenCV follow."""
-    weighted = rgb[..., 0] * np.uint32(4899) + rgb[..., 1] * np.uint32(9617) + rgb[..., 2] * np.uint32(1868)
-    return ((weighted + 8192) >> 14).astype(np.uint8)
+    red, green, blue = (rgb[..., channel].astype(np.uint32) for channel in range(3))
+    return ((red * 4899 + green * 9617 + blue * 1868 + 8192) >> 14).astype(np.uint8)
 
 
 def collect_stream(settings: CollectionSettings, stream: int, policy: Policy | None = None) -> Iterator[Row]:

@@ -76,7 +76,8 @@ def state_variables(game: str, label_map: LabelMap = "paper") -> list[StateVaria
     """
     if game not in _annotations():
         raise DataError(
-            f"game: {game!r} has no labelled variables and cannot be probed; games with labels: {', '.join(labelled_games())}"
+            f"game: {game!r} has no labelled variables and cannot be probed; "
+            f"games with labels: {', '.join(labelled_games())}"
         )
     entries = _annotations()[game][label_map]
     return [StateVariable(name, address, tuple(categories)) for name, (address, *categories) in entries.items()]

@@ -4,7 +4,7 @@ from collections import deque
 
 import numpy as np
 
-from datamodules.atari_emulator import CollectionSettings, Policy, to_gray
+from datamodules.atari_emulator import CollectionSettings, Policy, num_actions, to_gray
 from datamodules.errors import DataError
 
 OBSERVATION_SHAPE = (4, 84, 84)
@@ -36,14 +36,11 @@ class _AgentPolicy:
     """Keeps the stack of frames between calls."""
 
     def __init__(self, agent: object, settings: CollectionSettings) -> None:
-        from ale_py import ALEInterface, roms
-
-        ale = ALEInterface()
-        ale.loadROM(roms.get_rom_path(settings.game))
-        self.num_actions = len(ale.getMinimalActionSet())
+        self.num_actions = num_actions(settings.game)
         self.agent = agent
         self.epsilon = settings.epsilon
-        self.stack, self.height, self.width = getattr(agent, "observation_shape", OBSERVATION_SHAPE)
+        shape: tuple[int, int, int] = getattr(agent, "observation_shape", OBSERVATION_SHAPE)
+        self.stack, self.height, self.width = shape
         self.frames: deque[np.ndarray] = deque(maxlen=self.stack)
 
     def __call__(self, frame: np.ndarray, random: np.random.Generator, episode_start: bool) -> int:

@@ -64,7 +64,7 @@ def create(path: Path, settings: CollectionSettings, versions: dict[str, str]) -
 
 
 def write_rows(file: h5py.File, first: int, frames: Sequence[bytes], columns: dict[str, np.ndarray]) -> None:
-    """Write consecutive rows; the frames are zlib streams already, so that the workers share the work of compressing."""
+    """Write consecutive rows; the frames are zlib streams already, so that the workers share the compressing."""
     dataset = file["frames"]
     offset = (0,) * (dataset.ndim - 1)
     for index, stream in enumerate(frames):
@@ -95,7 +95,8 @@ def read(path: Path, expected: CollectionSettings | None = None) -> Recording:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise DataError(f"{path} is damaged or no recording ({reason}): delete it and it is collected again") from error
     if expected is not None and settings != expected:
-        raise DataError(f"{path} was collected with other settings ({_difference(settings, expected)}): delete or move it")
+        difference = _difference(settings, expected)
+        raise DataError(f"{path} was collected with other settings ({difference}): delete or move it")
     return Recording(path, settings, versions, frames, columns)
 
 
@@ -103,16 +104,15 @@ def _check(path: Path, file: h5py.File) -> CollectionSettings:
     if file.attrs.get("format") != FORMAT:
         raise DataError(f"{path} is an HDF5 file but no recording of Atari frames: point --data.root elsewhere")
     if file.attrs.get("version") != VERSION:
-        raise DataError(
-            f"{path} has format version {file.attrs.get('version')}, this package reads {VERSION}: delete it and collect again"
-        )
+        found = file.attrs.get("version")
+        raise DataError(f"{path} has format version {found}, this package reads {VERSION}: delete it and collect again")
     if not file.attrs.get("complete"):
         raise DataError(f"{path} is not complete: delete it and it is collected again")
     settings: dict[str, Any] = json.loads(file.attrs["settings"])
     try:
         return CollectionSettings(**settings)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{path} holds settings this package cannot read ({error}): delete it and collect again") from error
+        raise DataError(f"{path} holds settings that cannot be read ({error}): delete it and collect again") from error
 
 
 def _read_frames(dataset: h5py.Dataset) -> list[bytes]:

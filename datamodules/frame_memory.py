@@ -22,8 +22,8 @@ class FrameMemory:
     Args:
         frames: one zlib stream per frame.
         frame_shape: (H, W) or (H, W, 3) of each frame.
-        mode: "compressed", "uncompressed", "device" (uncompressed on ``device``), or "auto": on a CUDA device if half of
-            its free memory holds the frames, else uncompressed up to 1 GiB, else compressed.
+        mode: "compressed", "uncompressed", "device" (uncompressed on ``device``), or "auto": on a CUDA device if half
+            of its free memory holds the frames, else uncompressed up to 1 GiB, else compressed.
         device: where the batches are needed.
     """
 

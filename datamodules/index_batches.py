@@ -20,9 +20,9 @@ class _Epoch:
 class IndexBatches:
     """A loader without workers: which rows make an epoch is a function of its number alone.
 
-    Lightning finds `sampler.set_epoch`, `state_dict` and `load_state_dict` by name, so that a run that was killed goes on
-    with the batch that it had not seen yet. Each global batch of ``batch_size * world_size`` rows is cut into one part per
-    process: two processes with 32 rows each see together what one process with 64 rows sees.
+    Lightning finds `sampler.set_epoch`, `state_dict` and `load_state_dict` by name, so that a run that was killed goes
+    on with the batch that it had not seen yet. Each global batch of ``batch_size * world_size`` rows is cut into one
+    part per process: two processes with 32 rows each see together what one process with 64 rows sees.
 
     Args:
         gather: from row indices (B,) to the batch.
@@ -60,7 +60,9 @@ class IndexBatches:
         self._length = full + (not drop_last and (remainder >= world_size or (full == 0 and remainder > 0)))
         self._rows_used = full * self._global_batch if drop_last else num_rows
         if self._length == 0 or self._rows_used < world_size:
-            raise ValueError(f"batch_size={batch_size} on {world_size} processes is more than the {num_rows} rows there are")
+            raise ValueError(
+                f"batch_size={batch_size} on {world_size} processes is more than the {num_rows} rows at hand"
+            )
         self._done = 0
         self._skip = 0
 
