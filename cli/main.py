@@ -1,0 +1,97 @@
+"""The command `lightning_zoo`: looks at the first word and imports only what that command needs."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import NamedTuple
+
+from lightning_zoo import __version__
+
+from .errors import UsageError, guarded, nearest
+
+
+class Command(NamedTuple):
+    """One word of the command line: what it does and which function does it (module in this package, name)."""
+
+    summary: str
+    module: str
+    function: str
+
+
+TRAINER_COMMANDS = {
+    "fit": "train a method on a dataset",
+    "validate": "evaluate a checkpoint on the validation data",
+    "test": "evaluate a checkpoint on the test data",
+    "predict": "run a checkpoint over the prediction data",
+}
+
+COMMANDS = {
+    "list": Command("show methods, datasets and packaged configs", "list", "list_zoo"),
+    "collect": Command("play a game and write its frames to a file", "collect", "collect"),
+    "probe": Command("measure what a checkpoint's features know", "probe", "probe"),
+}
+
+EXAMPLES = """\
+  lightning_zoo fit --config stdim_pong.yaml
+  lightning_zoo fit --config stdim_pong --config quick --data.game boxing
+  lightning_zoo fit --config stdim_pong --ckpt_path last
+  lightning_zoo probe --ckpt_path last"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command.
+
+    Args:
+        argv: The words after `lightning_zoo`; None takes those of the process.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    guarded(lambda: _dispatch(words))
+
+
+def _dispatch(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+    elif words[0] == "--version":
+        print(f"lightning_zoo {__version__}")
+    elif words[0] in TRAINER_COMMANDS:
+        from .zoo import run
+
+        run(words)
+    elif words[0] in COMMANDS:
+        _call(words[0], words[1:])
+    else:
+        names = [*TRAINER_COMMANDS, *COMMANDS]
+        raise UsageError(f"No command {words[0]!r}.{nearest(words[0], names) or ' There are: ' + ', '.join(names) + '.'}")
+
+
+def _call(name: str, words: list[str]) -> None:
+    command = COMMANDS[name]
+    function: Callable[..., None] = getattr(import_module(f"{__package__}.{command.module}"), command.function)
+
+    from jsonargparse import auto_cli
+
+    from .parser import OneLineParser
+
+    auto_cli(function, args=words, prog=f"lightning_zoo {name}", as_positional=False, parser_class=OneLineParser)
+
+
+def usage() -> str:
+    """The text of `lightning_zoo --help`."""
+    summaries = TRAINER_COMMANDS | {name: command.summary for name, command in COMMANDS.items()}
+    width = max(map(len, summaries))
+    lines = [f"  {name:<{width}}  {summary}" for name, summary in summaries.items()]
+    return "\n".join(
+        [
+            "usage: lightning_zoo COMMAND [options]",
+            "",
+            "Representation learning on PyTorch Lightning, each method beside its paper's numbers.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "examples:",
+            EXAMPLES,
+            "",
+            "`lightning_zoo COMMAND --help` shows the options of a command; LIGHTNING_ZOO_TRACEBACK=1 shows tracebacks.",
+        ]
+    )

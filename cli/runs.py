@@ -1,0 +1,108 @@
+"""Which folder a run gets, and what `--ckpt_path last` means for it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_zoo.checkpoints import RUNS, CheckpointError, class_path, find_last, read
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run lies and where it starts from.
+
+    Args:
+        name: Folder below `runs/`.
+        folder: `runs/<name>/version_<n>`, or `<command>_<n>` for an evaluation.
+        ckpt_path: The checkpoint to start from, None for new weights.
+        step: Optimizer steps that the checkpoint has behind it, if the run goes on in its own folder.
+    """
+
+    name: str
+    folder: Path
+    ckpt_path: str | None = None
+    step: int | None = None
+
+
+def run_name(configs: Sequence[Path], method: str, game: str | None) -> str:
+    """The name of a run: the stem of its first config file, with the game that is really played.
+
+    `stdim_pong.yaml` with `--data.game boxing` is `stdim_boxing`; a game that the stem does not name is appended.
+    The config of an earlier run, `runs/<name>/version_<n>/config.yaml`, stands for `<name>`. Without a config file
+    the name is the method's, in lower case.
+    """
+    if not configs:
+        stem, stated = method.lower(), None
+    else:
+        first = configs[0]
+        in_run = first.parent.name.startswith("version_") and first.name.startswith("config.")
+        stem, stated = first.parents[1].name if in_run else first.stem, game_of(first)
+    if game is None or game in stem.split("_") or game == stated or (stated is None and not configs):
+        return stem
+    if stated and re.search(rf"(^|_){re.escape(stated)}($|_)", stem):
+        return re.sub(rf"(^|_){re.escape(stated)}($|_)", rf"\g<1>{game}\g<2>", stem)
+    return f"{stem}_{game}"
+
+
+def game_of(config: Path) -> str | None:
+    """The game that a config file states, if it does."""
+    content = yaml.safe_load(config.read_text())
+    arguments: Any = content
+    for key in ("data", "init_args", "game"):
+        arguments = arguments.get(key) if isinstance(arguments, dict) else None
+    return arguments if isinstance(arguments, str) else None
+
+
+def settle(command: str, name: str, ckpt_path: str | None, model: type) -> Run:
+    """Find the checkpoint and the folder of a run.
+
+    `last` and `best` are the newest of the runs of that name. `fit` goes on in that run's own folder, and starts
+    anew, with a line that says so, where there is none; a path starts a new run from that file.
+
+    Raises:
+        CheckpointError: If the checkpoint is missing, damaged, or of another class than `model`.
+    """
+    found = Path(ckpt_path) if ckpt_path else None
+    if ckpt_path in ("last", "best"):
+        found = find_last(name, ckpt_path)
+        if found is None and command != "fit":
+            raise CheckpointError(f"--ckpt_path {ckpt_path}: no run in {RUNS / name} has such a checkpoint yet.")
+        if found is None:
+            print(f"No {ckpt_path} checkpoint in {RUNS / name}: starting anew.", file=sys.stderr)
+    step = _checked(found, model) if found else None
+    if found and command == "fit" and ckpt_path in ("last", "best"):
+        return Run(name, found.parents[1], str(found), step)
+    return Run(name, _next_folder(RUNS / name, "version" if command == "fit" else command), str(found) if found else None)
+
+
+def _checked(path: Path, model: type) -> int:
+    checkpoint = read(path)
+    written = class_path(checkpoint)
+    # The same class may be named by the module that defines it or by a package that hands it on.
+    if written and written.rpartition(".")[2] != model.__name__:
+        raise CheckpointError(f"{path} holds {written.rpartition('.')[2]}, the config asks for {model.__name__}.")
+    return int(checkpoint.get("global_step", 0))
+
+
+def _next_folder(parent: Path, kind: str) -> Path:
+    numbers = [int(found[1]) for folder in parent.glob(f"{kind}_*") if (found := re.fullmatch(rf"{kind}_(\d+)", folder.name))]
+    return parent / f"{kind}_{max(numbers, default=-1) + 1}"
+
+
+def reserve(run: Run) -> Run:
+    """Make the run's folder; when another process took the number meanwhile, take the next free one."""
+    folder = run.folder
+    while run.step is None:
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            folder = _next_folder(folder.parent, folder.name.rpartition("_")[0])
+    return Run(run.name, folder, run.ckpt_path, run.step)

@@ -1,0 +1,189 @@
+"""fit, validate, test and predict: LightningCLI with short class names, packaged configs and run folders."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning as L
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from datamodules import DATASETS
+from lightning_zoo import METHODS
+from lightning_zoo.callbacks.mlflow_store import MLflowStore
+from lightning_zoo.callbacks.run_folder import RunFolder
+from lightning_zoo.callbacks.run_record import RunRecord
+from lightning_zoo.checkpoints import CheckpointError
+
+from .errors import UsageError
+from .explain import explain
+from .find_config import DEFAULTS
+from .main import TRAINER_COMMANDS
+from .parser import PackagedConfigFile
+from .quiet import quiet
+from .runs import Run, reserve, run_name, settle
+from .vocabulary import explain_words
+
+
+class ZooParser(LightningArgumentParser):
+    """LightningCLI's parser; an error is raised as it is and explained by `ZooCLI`, which knows the right names."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise a `UsageError`."""
+        raise UsageError(message) from ex
+
+
+class ZooCLI(LightningCLI):
+    """LightningCLI over all methods and datasets.
+
+    Args:
+        args: The words after `lightning_zoo`; None takes those of the process.
+        run: Run the command; False only parses (no command in `args` then) and builds the classes.
+    """
+
+    def __init__(self, args: ArgsType = None, run: bool = True) -> None:
+        self.words = sys.argv[1:] if args is None else [str(word) for word in args]
+        self.parsers: list[LightningArgumentParser] = []
+        self.run: Run | None = None
+        settings: dict[str, Any] = {"default_config_files": [str(DEFAULTS)], "allow_abbrev": False}
+        super().__init__(
+            L.LightningModule,
+            L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            parser_class=ZooParser,
+            parser_kwargs={command: dict(settings) for command in TRAINER_COMMANDS} if run else settings,
+            save_config_callback=RunRecord,
+            save_config_kwargs={"command": ["lightning_zoo", *self.words]},
+            seed_everything_default=0,
+            args=args,
+            run=run,
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser whose `--config` also finds the packaged files."""
+        parser = self.parser_class(**kwargs)
+        text = "A config file, here or among the packaged ones (`lightning_zoo list`); several overlay in order."
+        parser.add_argument("-c", "--config", action=PackagedConfigFile, help=text)
+        self.parsers.append(parser)
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add `--name`."""
+        text = "The run's folder below runs/; null for the first config's name, with the game that is played."
+        parser.add_argument("--name", type=str | None, default=None, help=text)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; a mistake becomes one line that names the nearest right word."""
+        try:
+            self.config = parser.parse_args(args)
+        except UsageError as error:
+            options = {key for parser in self.parsers for key in parser.get_defaults(skip_validation=True).keys()}
+            raise UsageError(explain_words(str(error), self.words, options)) from error
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning lets the checkpoint's hyperparameters win over the command line. That is right for an evaluation,
+        # whose weights fit no others, and wrong for a run that goes on with a changed setting.
+        if "subcommand" not in self.config:
+            return
+        config = self.config[self.config.subcommand]
+        config_files = [Path(str(file)) for file in config.get("config") or [] if file is not None]
+        model = _class_at(config.model.class_path)
+        name = config.name or run_name(config_files, model.__name__, config.data.init_args.get("game"))
+        self.run = settle(self.config.subcommand, name, config.ckpt_path, model)
+        if self.config.subcommand != "fit":
+            config.ckpt_path = self.run.ckpt_path
+            super()._parse_ckpt_path()
+
+    def before_instantiate_classes(self) -> None:
+        """Leave MLflow to `fit`."""
+        quiet()
+        if self.subcommand in (None, "fit"):
+            return
+        trainer = self.config[self.subcommand].trainer
+        if isinstance(trainer.logger, list):
+            trainer.logger = [entry for entry in trainer.logger if _class_at(entry.class_path) is not MLflowStore]
+
+    def instantiate_classes(self) -> None:
+        """Build the classes; what they refuse is the user's mistake."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            raise UsageError(explain(str(error))) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Build the trainer and settle its run's folder."""
+        trainer = super().instantiate_trainer(**kwargs)
+        if self.run and any(isinstance(logger, RunFolder) for logger in trainer.loggers):
+            if rank_zero_only.rank == 0:
+                self.run = reserve(self.run)
+            for logger in trainer.loggers:
+                if isinstance(logger, RunFolder):
+                    logger.place(self.run.name, self.run.folder.name, self.run.step)
+                elif isinstance(logger, MLflowStore):
+                    logger.place(self.run.name, self.run.folder, resume=self.run.step is not None)
+        return trainer
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        assert self.run is not None
+        # The config keeps the word `last`; only the trainer gets the file.
+        path = {"ckpt_path": self.run.ckpt_path, "weights_only": True}
+        return super()._prepare_subcommand_kwargs(subcommand) | path
+
+    def before_fit(self) -> None:
+        """Say where a resumed run goes on."""
+        assert self.run is not None
+        if self.run.step is not None and self.trainer.is_global_zero:
+            print(f"Resuming {self.run.folder} from {self.run.ckpt_path} (step {self.run.step}).")
+
+    @rank_zero_only
+    def after_fit(self) -> None:
+        """Say where the run and its checkpoints are and which command comes next."""
+        saved = [path for kind in ("best_model_path",) for c in self.trainer.checkpoint_callbacks if (path := getattr(c, kind))]
+        tracked = next((f", in MLflow at {_uri(log)}" for log in self.trainer.loggers if isinstance(log, MLFlowLogger)), "")
+        if self.trainer.log_dir:
+            print(f"Run:        {os.path.relpath(self.trainer.log_dir)}{tracked}")
+        if not saved:
+            return
+        checkpoint = os.path.relpath(saved[0])
+        score = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
+        print(f"Checkpoint: {checkpoint}" + (f" (best val/loss {float(score):.4f})" if score is not None else ""))
+        if callable(getattr(self.model, "encode", None)):
+            print(f"Next:       lightning_zoo probe --ckpt_path {checkpoint}")
+
+
+def run(words: list[str]) -> None:
+    """Run fit, validate, test or predict with the words of the command line, the command first.
+
+    Raises:
+        UsageError: For a mistake in the words, in a config or in what a class was given.
+        CheckpointError: For a checkpoint that cannot be used.
+        KeyboardInterrupt: After Ctrl-C, once the run has ended in order.
+    """
+    sys.path.append(os.getcwd())
+    for module in {*METHODS.values(), *DATASETS.values()}:
+        with suppress(ModuleNotFoundError):
+            import_module(module)
+    cli: ZooCLI | None = None
+    try:
+        cli = ZooCLI(words)
+    except MisconfigurationException as error:
+        raise UsageError(str(error)) from error
+
+
+def _class_at(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    cls: type = getattr(import_module(module), name)
+    return cls
+
+
+def _uri(logger: MLFlowLogger) -> str:
+    return str(logger._tracking_uri)
