@@ -1,4 +1,7 @@
-"""InfoNCE with bilinear scores over all places of a feature map at once (van den Oord et al. 2018, arXiv 1807.03748)."""
+"""InfoNCE with bilinear scores over all places of a feature map at once (van den Oord et al. 2018, arXiv 1807.03748).
+
+Scores and losses are computed in float32 under autocast too: a bfloat16 score of 50 is only known to 0.2 nats.
+"""
 
 import torch
 from torch import Tensor
@@ -17,7 +20,8 @@ def global_local_logits(queries: Tensor, keys: Tensor) -> Tensor:
     """
     if queries.dim() == 3:
         return local_local_logits(queries, keys)
-    return torch.einsum("ic,jcp->pij", queries.float(), keys.float())
+    with torch.autocast(queries.device.type, enabled=False):
+        return torch.einsum("ic,jcp->pij", queries.float(), keys.float())
 
 
 def local_local_logits(queries: Tensor, keys: Tensor) -> Tensor:
@@ -30,7 +34,14 @@ def local_local_logits(queries: Tensor, keys: Tensor) -> Tensor:
     Returns:
         (P, N, M): at each place, every query against every key.
     """
-    return torch.einsum("icp,jcp->pij", queries.float(), keys.float())
+    with torch.autocast(queries.device.type, enabled=False):
+        return torch.einsum("icp,jcp->pij", queries.float(), keys.float())
+
+
+def pair_logits(queries: Tensor, keys: Tensor) -> Tensor:
+    """Scores (N, M) of queries (N, D) against keys (M, D), vectors of whole frames."""
+    with torch.autocast(queries.device.type, enabled=False):
+        return queries.float() @ keys.float().T
 
 
 def infonce(logits: Tensor, *, first_positive: int = 0) -> Tensor:
@@ -65,8 +76,8 @@ def three_frame_infonce(first_second: Tensor, first_third: Tensor, second_third:
     """InfoNCE over triples, eq. 5 of the ST-DIM study, for f(a, b, c) = s12(a, b) + s13(a, c) + s23(b, c).
 
     The denominator runs over all N x N pairs (b_j, c_k). With a pairwise sum it is the bilinear form
-    exp(s12[i]) exp(s23) exp(s13[i])^T, so that no N x N x N tensor is ever built; without s23 it would fall apart into two
-    separate InfoNCE terms.
+    exp(s12[i]) exp(s23) exp(s13[i])^T, so that no N x N x N tensor is ever built; without s23 it would fall apart into
+    two separate InfoNCE terms.
 
     Args:
         first_second: (..., N, N) scores s12 of first frames (rows) against second frames.
@@ -76,13 +87,14 @@ def three_frame_infonce(first_second: Tensor, first_third: Tensor, second_third:
     Returns:
         Scalar: mean over queries and leading dimensions, in nats; 2 log N at chance.
     """
-    # float64 keeps the product of three exponentials exact for scores that lie up to about 700 apart.
+    # Every factor is divided by its peak, per row, so that only scores some 700 apart lose mass in float64.
     s12, s13, s23 = (scores.double() for scores in (first_second, first_third, second_third))
-    peak12 = s12.amax(-1, keepdim=True).detach()
+    peak23 = s23.amax(-1).detach()  # (..., N) over third frames
+    s12_peaked = s12 + peak23.unsqueeze(-2)
+    peak12 = s12_peaked.amax(-1, keepdim=True).detach()
     peak13 = s13.amax(-1, keepdim=True).detach()
-    peak23 = s23.amax((-2, -1), keepdim=True).detach()
-    mass = torch.matmul((s12 - peak12).exp(), (s23 - peak23).exp())
+    mass = torch.matmul((s12_peaked - peak12).exp(), (s23 - peak23.unsqueeze(-1)).exp())
     mass = (mass * (s13 - peak13).exp()).sum(-1)
-    log_denominator = mass.log() + (peak12 + peak13 + peak23).squeeze(-1)
+    log_denominator = mass.log() + (peak12 + peak13).squeeze(-1)
     positive = (s12 + s13 + s23).diagonal(dim1=-2, dim2=-1)
     return (log_denominator - positive).mean().float()

@@ -1,8 +1,8 @@
 """ST-DIM: spatiotemporal Deep InfoMax (Anand et al. 2019, "Unsupervised State Representation Learning in Atari").
 
-The later frame's features have to find the frame before it among the batch's earlier frames, at every place of a feature
-map: once from the global feature vector (GL), once from the local features of the same place (LL). The numbered
-differences from the paper are in this folder's README.
+The later frame's features have to find the frame before it among the batch's earlier frames, at every place of a
+feature map: once from the global feature vector (GL), once from the local features of the same place (LL). The
+numbered differences from the paper are in this folder's README.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from lightning_zoo.checkpoints import Loadable
+from lightning_zoo.losses.gather import gather_keys
 from lightning_zoo.losses.infonce import global_local_logits, infonce, local_local_logits, matching_accuracy
 from lightning_zoo.networks.encoders import EncoderName, as_float, make_encoder
 from lightning_zoo.networks.nature_cnn import Maps
+from lightning_zoo.step_logging import logs_now
 
 
 class STDIM(Loadable, L.LightningModule):
@@ -31,7 +33,8 @@ class STDIM(Loadable, L.LightningModule):
         paddings: per layer, None for the encoder's own.
         local_layers: maps that give the local features; several sum their losses (eq. 6 of the ablation study); None
             for the encoder's own ("conv3" or "block3").
-        global_local_weight: None for GL + LL (published); p for p GL + (1 - p) LL (eq. 4 of the study); 1 leaves GL alone.
+        global_local_weight: None for GL + LL (published); p for p GL + (1 - p) LL (eq. 4 of the study); 1 leaves GL
+            alone.
         reduction: over the places of a map: "mean" as released, "sum" as the paper's equation reads.
         anchor: which frame of a pair asks: "later" as released, "earlier" as the paper's equation reads.
         per_place_scores: an own GL projection at every place instead of a shared one.
@@ -62,7 +65,7 @@ class STDIM(Loadable, L.LightningModule):
     ) -> None:
         super().__init__()
         if global_local_weight is not None and not 0 <= global_local_weight <= 1:
-            raise ValueError(f"global_local_weight must lie in [0, 1] or be null for GL + LL, got {global_local_weight}")
+            raise ValueError(f"global_local_weight must lie in [0, 1] or be null (GL + LL), got {global_local_weight}")
         self.save_hyperparameters()
         self.encoder = make_encoder(
             encoder,
@@ -76,9 +79,8 @@ class STDIM(Loadable, L.LightningModule):
         self.local_layers = list(local_layers or [self.encoder.default_local_layer])
         unknown = set(self.local_layers) - set(self.encoder.map_shapes)
         if unknown:
-            raise ValueError(
-                f"local_layers: {sorted(unknown)[0]!r} is no map of this encoder, which has {', '.join(self.encoder.map_shapes)}"
-            )
+            known = ", ".join(self.encoder.map_shapes)
+            raise ValueError(f"local_layers: {sorted(unknown)[0]!r} is no map of this encoder, which has {known}")
         self.global_scores = nn.ModuleDict()
         self.local_scores = nn.ModuleDict()
         for layer in self.local_layers:
@@ -125,10 +127,7 @@ class STDIM(Loadable, L.LightningModule):
     def _layer_loss(self, layer: str, features: Tensor, anchor_map: Tensor, other_map: Tensor) -> dict[str, Tensor]:
         local = anchor_map.flatten(2)  # (B, C, P)
         keys = other_map.flatten(2)  # (B, C, P)
-        first_positive = 0
-        if self.gather_negatives and self.trainer.world_size > 1:
-            keys = self.all_gather(keys, sync_grads=True).flatten(0, 1)  # (W * B, C, P)
-            first_positive = self.global_rank * len(local)
+        keys, first_positive = gather_keys(keys) if self.gather_negatives else (keys, 0)  # with it (W * B, C, P)
         queries = self.global_scores[layer](features)  # (B, C) or (B, C * P)
         if queries.shape[1] != local.shape[1]:
             queries = queries.unflatten(1, local.shape[1:])
@@ -146,7 +145,7 @@ class STDIM(Loadable, L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """One step on pairs (B, 2, C, H, W) in ``batch["frames"]``."""
         terms = self.loss(batch["frames"])
-        if batch_index % self.trainer.log_every_n_steps == 0:  # one call of log costs as much as a small layer
+        if logs_now(self):
             self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
         return terms["loss"]
 
