@@ -14,7 +14,8 @@ _BAD_CLASS_PATH = re.compile(r"Problem with given class_path '([^']+)':\s*(.+)")
 _INNER = re.compile(r'Parser key "([\w.+-]+)":\s*(.+)')
 _UNKNOWN_KEY = re.compile(r"does not accept option '([\w.+-]+)'|unrecognized arguments: (\S+)")
 _REQUIRED = re.compile(r"the following arguments are required: (.+)")
-_GIVEN = re.compile(r"Given value: (.*)$|Got value: (.*)$")
+_GIVEN = re.compile(r"Given value: (.*)$")
+_GOT = re.compile(r"Got value: (.*)$")
 _LITERAL = re.compile(r"typing\.Literal\[([^\]]*)\]")
 
 
@@ -71,7 +72,8 @@ def _complaints(message: str) -> list[str]:
 
 
 def _expected(complaints: list[str], message: str) -> str:
-    given = found[1] or found[2] if (found := _GIVEN.search(message.strip())) else ""
+    inner = next((found[1] for text in complaints if (found := _GOT.search(text))), None)
+    given = inner or (found[1] if (found := _GIVEN.search(message.strip())) else "")
     choices = [part.strip(" '\"") for text in complaints for values in _LITERAL.findall(text) for part in values.split(",")]
     if choices:
         return f"{given!r} is none of {', '.join(dict.fromkeys(choices))}.{nearest(given, choices)}"

@@ -52,7 +52,7 @@ class ZooCLI(LightningCLI):
         self.words = sys.argv[1:] if args is None else [str(word) for word in args]
         self.parsers: list[LightningArgumentParser] = []
         self.run: Run | None = None
-        settings: dict[str, Any] = {"default_config_files": [str(DEFAULTS)], "allow_abbrev": False}
+        settings: dict[str, Any] = {"default_config_files": [str(DEFAULTS)]}
         super().__init__(
             L.LightningModule,
             L.LightningDataModule,
@@ -60,7 +60,7 @@ class ZooCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             parser_class=ZooParser,
-            parser_kwargs={command: dict(settings) for command in TRAINER_COMMANDS} if run else settings,
+            parser_kwargs={"allow_abbrev": False} | ({command: dict(settings) for command in TRAINER_COMMANDS} if run else settings),
             save_config_callback=RunRecord,
             save_config_kwargs={"command": ["lightning_zoo", *self.words]},
             seed_everything_default=0,
@@ -105,7 +105,6 @@ class ZooCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Leave MLflow to `fit`."""
-        quiet()
         if self.subcommand in (None, "fit"):
             return
         trainer = self.config[self.subcommand].trainer
@@ -168,6 +167,7 @@ def run(words: list[str]) -> None:
         CheckpointError: For a checkpoint that cannot be used.
         KeyboardInterrupt: After Ctrl-C, once the run has ended in order.
     """
+    quiet()
     sys.path.append(os.getcwd())
     for module in {*METHODS.values(), *DATASETS.values()}:
         with suppress(ModuleNotFoundError):
