@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -50,8 +51,8 @@ def collect_frames(
 ) -> Path:
     """Collect a recording unless it is there, and return its path.
 
-    The file is written under a temporary name and renamed when it is complete; a run that was killed leaves a temporary
-    file, which the next run of the same settings removes before it starts anew. Two runs at once: the second waits.
+    The file is written under a temporary name and renamed when it is complete; after a kill the next run of the same
+    settings starts anew. Of two runs at once the second waits for the first.
 
     Args:
         settings: what to collect.
@@ -114,35 +115,32 @@ def _identity(settings: CollectionSettings) -> dict[str, Any]:
 
 
 def _collect(settings: CollectionSettings, path: Path, num_workers: int, progress: Callable[[int], None]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
     versions = {name: version(name) for name in ("ale-py", "numpy", "h5py")} | {"zlib": zlib.ZLIB_RUNTIME_VERSION}
+    # HDF5 cannot be closed cleanly on a disk that filled up, so the file grows in memory, where it is compressed already.
+    image = io.BytesIO()
+    with atari_store.create(image, settings, versions) as file:
+        for block in _blocks(settings, min(num_workers, settings.num_streams)):
+            atari_store.write_rows(file, block.first, block.frames, block.columns)
+            progress(len(block.frames))
+        file.attrs["complete"] = True
+    description = json.dumps(_describe(atari_store.read(path, image=image)), indent=1)
+    # The fingerprint first: a recording that looks complete always has one.
+    _write_whole(path.with_suffix(".json"), f"{description}\n".encode())
+    _write_whole(path, image.getbuffer())
+
+
+def _write_whole(path: Path, content: bytes | memoryview) -> None:
+    partial = path.with_suffix(f"{path.suffix}.partial")
     try:
-        with atari_store.create(partial, settings, versions) as file:
-            for block in _blocks(settings, min(num_workers, settings.num_streams)):
-                atari_store.write_rows(file, block.first, block.frames, block.columns)
-                progress(len(block.frames))
-            file.attrs["complete"] = True
-        _flush_to_disk(partial)
-        _write_fingerprint(partial, path)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
-
-
-def _write_fingerprint(partial: Path, path: Path) -> None:
-    # Before the recording gets its name: a recording that looks complete always has its fingerprint.
-    text = json.dumps(_describe(atari_store.read(partial)), indent=1)
-    temporary = path.with_suffix(".json.partial")
-    temporary.write_text(text + "\n")
-    os.replace(temporary, path.with_suffix(".json"))
-
-
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _blocks(settings: CollectionSettings, num_workers: int) -> Iterator[_Block]:

@@ -111,9 +111,11 @@ def split_episodes(episodes: Episodes, shares: Sequence[float], protocol: Protoc
     order = np.arange(number)
     if protocol.split_order == "shuffled":
         order = np.random.default_rng(seed).permutation(number)
-    cuts = [int(share) for share in np.floor(np.cumsum(shares)[:-1] * number + 1e-9)]
-    for index in range(len(cuts)):
-        cuts[index] = min(max(cuts[index], index + 1), number - len(cuts) + index)
+    cuts: list[int] = []
+    for index, share in enumerate(np.cumsum(shares)[:-1]):
+        # Rounded down as in the original, but no group is left empty.
+        lowest, highest = (cuts[-1] if cuts else 0) + 1, number - len(shares) + index + 1
+        cuts.append(min(max(int(share * number + 1e-9), lowest), highest))
     return [episodes.select(part) for part in np.split(order, cuts)]
 
 

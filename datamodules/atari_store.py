@@ -1,5 +1,6 @@
 """The file of one Atari recording: an HDF5 of single-frame chunks, and how it fails."""
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,9 +51,9 @@ class Recording:
         return len(self.frames)
 
 
-def create(path: Path, settings: CollectionSettings, versions: dict[str, str]) -> h5py.File:
+def create(target: Path | io.BytesIO, settings: CollectionSettings, versions: dict[str, str]) -> h5py.File:
     """An empty file of the full size, marked as incomplete."""
-    file = h5py.File(path, "w")
+    file = h5py.File(target, "w")
     number, shape = settings.num_frames, settings.frame_shape
     file.create_dataset("frames", (number, *shape), "u1", chunks=(1, *shape), compression="gzip", compression_opts=1)
     for name, (kind, item) in COLUMNS.items():
@@ -73,20 +74,21 @@ def write_rows(file: h5py.File, first: int, frames: Sequence[bytes], columns: di
         file[name][first : first + len(frames)] = values
 
 
-def read(path: Path, expected: CollectionSettings | None = None) -> Recording:
+def read(path: Path, expected: CollectionSettings | None = None, *, image: io.BytesIO | None = None) -> Recording:
     """Load a recording, frames compressed as they lie in the file.
 
     Args:
         path: the file.
         expected: the settings it must have been collected with; None takes any.
+        image: the file's content where it is in memory, not yet at ``path``.
 
     Raises:
         DataError: if the file is missing, damaged, foreign, incomplete, of another version or of other settings.
     """
-    if not path.is_file():
+    if image is None and not path.is_file():
         raise DataError(f"{path} does not exist: collect it with lightning_zoo collect, or run fit, which does")
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(image or path, "r") as file:
             settings = _check(path, file)
             frames = _read_frames(file["frames"])
             columns = {name: file[name][:] for name in COLUMNS}

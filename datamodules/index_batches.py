@@ -51,6 +51,7 @@ class IndexBatches:
         self.gather = gather
         self.plan = plan
         self.sampler = _Epoch()
+        self.batch_sampler = None  # Lightning asks every loader for one
         self.batch_size = batch_size
         self.rank = rank
         self.world_size = world_size
@@ -60,9 +61,7 @@ class IndexBatches:
         self._length = full + (not drop_last and (remainder >= world_size or (full == 0 and remainder > 0)))
         self._rows_used = full * self._global_batch if drop_last else num_rows
         if self._length == 0 or self._rows_used < world_size:
-            raise ValueError(
-                f"batch_size={batch_size} on {world_size} processes is more than the {num_rows} rows at hand"
-            )
+            raise ValueError(f"batch_size={batch_size} on {world_size} processes exceeds the {num_rows} rows at hand")
         self._done = 0
         self._skip = 0
 

@@ -1,0 +1,36 @@
+"""What several tests share: small real recordings, made once per test session."""
+
+import os
+
+import pytest
+
+# Tests run on few cores, often several processes at once: threads of their own would only fight for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory):
+    """A folder for recordings that all tests may add to, never change."""
+    return tmp_path_factory.mktemp("atari")
+
+
+@pytest.fixture(scope="session")
+def tiny_atari(recordings):
+    """A function that builds `AtariFrames` on a few hundred real frames; arguments as for the class."""
+    from datamodules import AtariFrames
+
+    def build(**arguments):
+        defaults = {
+            "game": "pong",
+            "root": str(recordings),
+            "num_frames": 400,
+            "num_probe_frames": 800,
+            "num_streams": 4,
+            "batch_size": 8,
+            "entropy_threshold": 0.3,
+        }
+        module = AtariFrames(**(defaults | arguments))
+        module.prepare_data()
+        return module
+
+    return build
