@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from datamodules.errors import DataError
 from lightning_zoo.checkpoints import CheckpointError
-from lightning_zoo.extras import MissingExtra, how_to_install, is_ours
+from lightning_zoo.extras import MissingExtraError, how_to_install, is_ours
 
 TRACEBACK = "LIGHTNING_ZOO_TRACEBACK"
 """Set this environment variable to 1 to see where an error came from."""
@@ -18,7 +18,7 @@ class UsageError(Exception):
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """" Did you mean 'fit'?" for the name that is most like `word`, or an empty string."""
+    """The question `Did you mean 'fit'?`, after a space, for the name most like `word`; empty if none is like it."""
     spelt = {name.lower(): name for name in names}
     near = get_close_matches(word.lower(), spelt, n=1, cutoff=0.6)
     return f" Did you mean {spelt[near[0]]!r}?" if near else ""
@@ -30,7 +30,7 @@ def guarded(run: Callable[[], None]) -> None:
         run()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (UsageError, DataError, CheckpointError, MissingExtra) as error:
+    except (UsageError, DataError, CheckpointError, MissingExtraError) as error:
         _end(error, str(error))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]

@@ -40,7 +40,9 @@ def explain(
         return f"No {kind} {name!r}.{nearest(name, options)}"
     if not key and (found := _REQUIRED.search(message)):
         names = ", ".join(name.rpartition(".")[2] for name in found[1].split(", "))
-        return f"Missing: {names}. Give --config NAME (`lightning_zoo list` shows them) or --{names.split(', ')[-1]} ..."
+        return (
+            f"Missing: {names}. Give --config NAME (`lightning_zoo list` shows them) or --{names.split(', ')[-1]} ..."
+        )
     return _prefixed(key, _reason(key, message, classes or {}, parameters or {}))
 
 
@@ -74,7 +76,9 @@ def _complaints(message: str) -> list[str]:
 def _expected(complaints: list[str], message: str) -> str:
     inner = next((found[1] for text in complaints if (found := _GOT.search(text))), None)
     given = inner or (found[1] if (found := _GIVEN.search(message.strip())) else "")
-    choices = [part.strip(" '\"") for text in complaints for values in _LITERAL.findall(text) for part in values.split(",")]
+    choices = [
+        part.strip(" '\"") for text in complaints for values in _LITERAL.findall(text) for part in values.split(",")
+    ]
     if choices:
         return f"{given!r} is none of {', '.join(dict.fromkeys(choices))}.{nearest(given, choices)}"
     names = [re.sub(r"^Expected an? |\. Got value: .*$|<class '|'>", "", text).strip() for text in complaints]

@@ -9,15 +9,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
-
-import yaml
+from typing import Any, Literal
 
 import datamodules
 import lightning_zoo
 
 from .errors import UsageError
-from .find_config import CONFIGS, DEFAULTS
+from .find_config import CONFIGS, DEFAULTS, read_yaml
 
 README_START = "<!-- lightning_zoo list: start -->"
 README_END = "<!-- lightning_zoo list: end -->"
@@ -67,7 +65,7 @@ def list_zoo(
     if readme is not None:
         write_readme(Path(readme), found)
     elif format == "json":
-        tables = {"methods": methods(), "datasets": datasets(), "configs": found}
+        tables: dict[str, Sequence[Any]] = {"methods": methods(), "datasets": datasets(), "configs": found}
         print(json.dumps({name: [asdict(row) for row in rows] for name, rows in tables.items()}, indent=2))
     elif format == "markdown":
         print(markdown(found))
@@ -118,8 +116,7 @@ def _read_config(file: Path) -> Config:
     head = re.match(r"# (?P<title>.+)\n# Status: (?P<status>[\w-]+)(?:; *(?P<note>.*))?\n", text)
     if head is None or head["status"] not in STATUSES:
         raise UsageError(f"{file} has to begin with `# <title>` and `# Status: <{'|'.join(STATUSES)}>; <note>`.")
-    # Most lists ask for nothing but the two class names; a whole YAML parse of every config takes longer than Python's start.
-    content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    content = read_yaml(file)
     method, dataset = (_class_name(content.get(key)) for key in ("model", "data"))
     return Config(file.stem, head["title"], head["status"], head["note"] or "", method, dataset)
 
@@ -179,7 +176,12 @@ def _print_tables(configs: Sequence[Config]) -> None:
     from rich.console import Console
 
     console = Console()
-    _print(console, "Methods", methods(), {"method": lambda e: e.name, "family": lambda e: e.family, "": lambda e: e.summary})
+    _print(
+        console,
+        "Methods",
+        methods(),
+        {"method": lambda e: e.name, "family": lambda e: e.family, "": lambda e: e.summary},
+    )
     _print(console, "Datasets", datasets(), {"dataset": lambda e: e.name, "": lambda e: e.summary})
     _print(
         console,

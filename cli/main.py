@@ -61,7 +61,9 @@ def _dispatch(words: list[str]) -> None:
         _call(words[0], words[1:])
     else:
         names = [*TRAINER_COMMANDS, *COMMANDS]
-        raise UsageError(f"No command {words[0]!r}.{nearest(words[0], names) or ' There are: ' + ', '.join(names) + '.'}")
+        raise UsageError(
+            f"No command {words[0]!r}.{nearest(words[0], names) or ' There are: ' + ', '.join(names) + '.'}"
+        )
 
 
 def _call(name: str, words: list[str]) -> None:
@@ -92,6 +94,6 @@ def usage() -> str:
             "examples:",
             EXAMPLES,
             "",
-            "`lightning_zoo COMMAND --help` shows the options of a command; LIGHTNING_ZOO_TRACEBACK=1 shows tracebacks.",
+            "`lightning_zoo COMMAND --help` shows the options of a command; LIGHTNING_ZOO_TRACEBACK=1 a traceback.",
         ]
     )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 from .errors import UsageError
 from .explain import explain
-from .find_config import find_config
+from .find_config import find_config, read_yaml
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -18,15 +17,12 @@ if TYPE_CHECKING:
 class PackagedConfigFile(ActionConfigFile):
     """`--config NAME`: a file here, or one that the package brings."""
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self, parser: ArgumentParser, cfg: Namespace, values: str, option_string: str | None = None
     ) -> None:
         """Read the file that `values` names into `cfg`."""
         file = find_config(values)
-        try:
-            yaml.safe_load(file.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UsageError(f"{file} is no YAML: {error}") from error
+        read_yaml(file)
         super().__call__(parser, cfg, str(file), option_string)
 
 

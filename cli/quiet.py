@@ -10,6 +10,7 @@ WARNINGS = (
     "Using ModelCheckpoint with manual optimization",
     "Experiment logs directory .* exists and is not empty",  # a resumed run; RunFolder keeps its metrics
     "Checkpoint directory .* exists and is not empty",
+    "The dirpath has changed",
     "You're resuming from a checkpoint that ended before the epoch ended",  # our loaders know their place
     "Found .* module.* in eval mode at the start of training",
 )

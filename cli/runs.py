@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lightning_zoo.checkpoints import RUNS, CheckpointError, class_path, find_last, read
+
+from .find_config import read_yaml
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ def run_name(configs: Sequence[Path], method: str, game: str | None) -> str:
 
 def game_of(config: Path) -> str | None:
     """The game that a config file states, if it does."""
-    content = yaml.safe_load(config.read_text())
-    arguments: Any = content
+    arguments: Any = read_yaml(config)
     for key in ("data", "init_args", "game"):
         arguments = arguments.get(key) if isinstance(arguments, dict) else None
     return arguments if isinstance(arguments, str) else None
@@ -79,7 +78,9 @@ def settle(command: str, name: str, ckpt_path: str | None, model: type) -> Run:
     step = _checked(found, model) if found else None
     if found and command == "fit" and ckpt_path in ("last", "best"):
         return Run(name, found.parents[1], str(found), step)
-    return Run(name, _next_folder(RUNS / name, "version" if command == "fit" else command), str(found) if found else None)
+    return Run(
+        name, _next_folder(RUNS / name, "version" if command == "fit" else command), str(found) if found else None
+    )
 
 
 def _checked(path: Path, model: type) -> int:
@@ -92,7 +93,9 @@ def _checked(path: Path, model: type) -> int:
 
 
 def _next_folder(parent: Path, kind: str) -> Path:
-    numbers = [int(found[1]) for folder in parent.glob(f"{kind}_*") if (found := re.fullmatch(rf"{kind}_(\d+)", folder.name))]
+    numbers = [
+        int(found[1]) for folder in parent.glob(f"{kind}_*") if (found := re.fullmatch(rf"{kind}_(\d+)", folder.name))
+    ]
     return parent / f"{kind}_{max(numbers, default=-1) + 1}"
 
 

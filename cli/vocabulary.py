@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 import lightning as L
-import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
@@ -17,7 +16,7 @@ from lightning_zoo import METHODS
 
 from .errors import UsageError
 from .explain import explain
-from .find_config import find_config
+from .find_config import find_config, read_yaml
 
 _BASES: dict[str, type] = {
     "model": L.LightningModule,
@@ -43,6 +42,7 @@ def explain_words(message: str, words: Sequence[str], options: Iterable[str]) ->
 
 
 def _subclasses(base: type) -> Iterator[type]:
+    cls: type
     for cls in base.__subclasses__():
         yield cls
         yield from _subclasses(cls)
@@ -62,8 +62,8 @@ def _chosen(key: str, words: Sequence[str]) -> list[str]:
     options = list(_options(words))
     for option, value in options:
         if option in ("-c", "--config"):
-            with suppress(UsageError, OSError, yaml.YAMLError):
-                last = _in_config(find_config(value).read_text(), key) or last
+            with suppress(UsageError):
+                last = _in_config(read_yaml(find_config(value)), key) or last
         elif option in (f"--{key}", f"--{key}.class_path"):
             last = [value]
     return last
@@ -77,8 +77,7 @@ def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield name, value
 
 
-def _in_config(text: str, key: str) -> list[str]:
-    content: Any = yaml.safe_load(text)
-    entry = content.get(key) if isinstance(content, dict) else None
+def _in_config(content: dict[str, Any], key: str) -> list[str]:
+    entry = content.get(key)
     path = entry.get("class_path") if isinstance(entry, dict) else entry
     return [path] if isinstance(path, str) else []

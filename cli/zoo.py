@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -48,10 +48,13 @@ class ZooCLI(LightningCLI):
         run: Run the command; False only parses (no command in `args` then) and builds the classes.
     """
 
-    def __init__(self, args: ArgsType = None, run: bool = True) -> None:
-        self.words = sys.argv[1:] if args is None else [str(word) for word in args]
+    def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
+        for module in dict.fromkeys((*METHODS.values(), *DATASETS.values())):
+            with suppress(ModuleNotFoundError):
+                import_module(module)
+        self.words = sys.argv[1:] if args is None else args
         self.parsers: list[LightningArgumentParser] = []
-        self.run: Run | None = None
+        self.place: Run | None = None
         settings: dict[str, Any] = {"default_config_files": [str(DEFAULTS)]}
         super().__init__(
             L.LightningModule,
@@ -60,7 +63,8 @@ class ZooCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             parser_class=ZooParser,
-            parser_kwargs={"allow_abbrev": False} | ({command: dict(settings) for command in TRAINER_COMMANDS} if run else settings),
+            parser_kwargs={"allow_abbrev": False}
+            | ({command: dict(settings) for command in TRAINER_COMMANDS} if run else settings),
             save_config_callback=RunRecord,
             save_config_kwargs={"command": ["lightning_zoo", *self.words]},
             seed_everything_default=0,
@@ -84,9 +88,11 @@ class ZooCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; a mistake becomes one line that names the nearest right word."""
         try:
-            self.config = parser.parse_args(args)
+            self.config = parser.parse_args(self.words)
         except UsageError as error:
-            options = {key for parser in self.parsers for key in parser.get_defaults(skip_validation=True).keys()}
+            options = {
+                key for parser in self.parsers for key in dict(parser.get_defaults(skip_validation=True).items())
+            }
             raise UsageError(explain_words(str(error), self.words, options)) from error
 
     def _parse_ckpt_path(self) -> None:
@@ -98,9 +104,9 @@ class ZooCLI(LightningCLI):
         config_files = [Path(str(file)) for file in config.get("config") or [] if file is not None]
         model = _class_at(config.model.class_path)
         name = config.name or run_name(config_files, model.__name__, config.data.init_args.get("game"))
-        self.run = settle(self.config.subcommand, name, config.ckpt_path, model)
+        self.place = settle(self.config.subcommand, name, config.ckpt_path, model)
         if self.config.subcommand != "fit":
-            config.ckpt_path = self.run.ckpt_path
+            config.ckpt_path = self.place.ckpt_path
             super()._parse_ckpt_path()
 
     def before_instantiate_classes(self) -> None:
@@ -121,42 +127,54 @@ class ZooCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the trainer and settle its run's folder."""
         trainer = super().instantiate_trainer(**kwargs)
-        if self.run and any(isinstance(logger, RunFolder) for logger in trainer.loggers):
-            if rank_zero_only.rank == 0:
-                self.run = reserve(self.run)
+        if self.place and any(isinstance(logger, RunFolder) for logger in trainer.loggers):
+            if trainer.is_global_zero:
+                self.place = reserve(self.place)
             for logger in trainer.loggers:
                 if isinstance(logger, RunFolder):
-                    logger.place(self.run.name, self.run.folder.name, self.run.step)
+                    logger.place(self.place.name, self.place.folder.name, self.place.step)
                 elif isinstance(logger, MLflowStore):
-                    logger.place(self.run.name, self.run.folder, resume=self.run.step is not None)
+                    logger.place(self.place.name, self.place.folder, resume=self.place.step is not None)
         return trainer
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        assert self.run is not None
+        assert self.place is not None
         # The config keeps the word `last`; only the trainer gets the file.
-        path = {"ckpt_path": self.run.ckpt_path, "weights_only": True}
+        path = {"ckpt_path": self.place.ckpt_path, "weights_only": True}
         return super()._prepare_subcommand_kwargs(subcommand) | path
 
     def before_fit(self) -> None:
         """Say where a resumed run goes on."""
-        assert self.run is not None
-        if self.run.step is not None and self.trainer.is_global_zero:
-            print(f"Resuming {self.run.folder} from {self.run.ckpt_path} (step {self.run.step}).")
+        assert self.place is not None
+        if self.place.step is not None and self.trainer.is_global_zero:
+            print(f"Resuming {self.place.folder} from {self.place.ckpt_path} (step {self.place.step}).")
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        assert self.place is not None
+        try:
+            super()._run_subcommand(subcommand)
+        finally:
+            # A run that ended before it wrote anything leaves no folder.
+            if self.trainer.is_global_zero:
+                with suppress(OSError):
+                    self.place.folder.rmdir()
 
     @rank_zero_only
     def after_fit(self) -> None:
         """Say where the run and its checkpoints are and which command comes next."""
-        saved = [path for kind in ("best_model_path",) for c in self.trainer.checkpoint_callbacks if (path := getattr(c, kind))]
-        tracked = next((f", in MLflow at {_uri(log)}" for log in self.trainer.loggers if isinstance(log, MLFlowLogger)), "")
+        tracked = [f" (MLflow: {log.tracking_uri})" for log in self.trainer.loggers if isinstance(log, MLflowStore)]
         if self.trainer.log_dir:
-            print(f"Run:        {os.path.relpath(self.trainer.log_dir)}{tracked}")
-        if not saved:
+            print(f"Run:        {os.path.relpath(self.trainer.log_dir)}{''.join(tracked)}")
+        callbacks = [
+            callback for callback in self.trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)
+        ]
+        saved = next((callback for callback in callbacks if callback.best_model_path), None)
+        if saved is None:
             return
-        checkpoint = os.path.relpath(saved[0])
-        score = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
-        print(f"Checkpoint: {checkpoint}" + (f" (best val/loss {float(score):.4f})" if score is not None else ""))
+        path, score = os.path.relpath(saved.best_model_path), saved.best_model_score
+        print(f"Checkpoint: {path}" + (f" ({saved.monitor} {float(score):.4f})" if score is not None else ""))
         if callable(getattr(self.model, "encode", None)):
-            print(f"Next:       lightning_zoo probe --ckpt_path {checkpoint}")
+            print(f"Next:       lightning_zoo probe --ckpt_path {path}")
 
 
 def run(words: list[str]) -> None:
@@ -168,22 +186,24 @@ def run(words: list[str]) -> None:
         KeyboardInterrupt: After Ctrl-C, once the run has ended in order.
     """
     quiet()
-    sys.path.append(os.getcwd())
-    for module in {*METHODS.values(), *DATASETS.values()}:
-        with suppress(ModuleNotFoundError):
-            import_module(module)
-    cli: ZooCLI | None = None
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
-        cli = ZooCLI(words)
+        ZooCLI(words)
     except MisconfigurationException as error:
         raise UsageError(str(error)) from error
+    except RuntimeError as error:
+        if "Error(s) in loading state_dict" not in str(error):
+            raise
+        raise CheckpointError(f"--ckpt_path does not fit the model of this config: {str(error)[:300]}") from error
+    except SystemExit as error:
+        # Lightning ends a run in order after Ctrl-C and then exits with 1.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _class_at(path: str) -> type:
     module, _, name = path.rpartition(".")
     cls: type = getattr(import_module(module), name)
     return cls
-
-
-def _uri(logger: MLFlowLogger) -> str:
-    return str(logger._tracking_uri)

@@ -10,7 +10,7 @@ _NAMES = {"cv2": "opencv-python", "sklearn": "scikit-learn", "PIL": "pillow"}
 _REQUIREMENT = re.compile(r"""^(?P<package>[\w.-]+).*?(?:;.*extra\s*==\s*["'](?P<extra>[\w-]+)["'])?$""")
 
 
-class MissingExtra(ModuleNotFoundError):
+class MissingExtraError(ModuleNotFoundError):
     """A package that an optional part needs; the message is one line with the command that installs it."""
 
 
@@ -18,14 +18,14 @@ def require(package: str) -> ModuleType:
     """Import an optional package by its import name, `av` or `skimage.metrics`.
 
     Raises:
-        MissingExtra: If it is not installed; the message names the extra that brings it.
+        MissingExtraError: If it is not installed; the message names the extra that brings it.
     """
     try:
         return import_module(package)
     except ModuleNotFoundError as error:
         if error.name is None or error.name != package.partition(".")[0]:
             raise
-        raise MissingExtra(how_to_install(error.name), name=error.name) from error
+        raise MissingExtraError(how_to_install(error.name), name=error.name) from error
 
 
 def how_to_install(package: str) -> str:
@@ -34,7 +34,9 @@ def how_to_install(package: str) -> str:
     for text in _requirements():
         found = _REQUIREMENT.match(text)
         if found and _normalised(found["package"]) == _normalised(_NAMES.get(package, package)):
-            command = f"pip install 'lightning_zoo[{found['extra']}]'" if found["extra"] else "pip install lightning_zoo"
+            command = (
+                f"pip install 'lightning_zoo[{found['extra']}]'" if found["extra"] else "pip install lightning_zoo"
+            )
             break
     return f"This needs {package!r}, which is not installed: {command}"
 

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from lightning_zoo import extras
-from lightning_zoo.extras import MissingExtra, how_to_install, is_ours, require
+from lightning_zoo.extras import MissingExtraError, how_to_install, is_ours, require
 
 METADATA = ["torch>=2", 'av>=12; extra == "video"', 'scikit_learn; python_version > "3" and extra == "test"']
 
@@ -32,7 +32,7 @@ def test_the_command_names_the_extra(package, command):
 
 def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingExtra, match=r"'av'.*lightning_zoo\[video\]"):
+    with pytest.raises(MissingExtraError, match=r"'av'.*lightning_zoo\[video\]"):
         require("av")
 
 
@@ -41,7 +41,7 @@ def test_a_fault_inside_an_installed_package_is_not_hidden(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError) as caught:
         require("broken_package")
-    assert not isinstance(caught.value, MissingExtra)
+    assert not isinstance(caught.value, MissingExtraError)
 
 
 def test_is_ours():

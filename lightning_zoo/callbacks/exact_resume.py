@@ -54,7 +54,13 @@ def random_states() -> dict[str, Any]:
     name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     return {
         "python": [version, list(internal), gauss],
-        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), cached],
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            cached,
+        ],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }

@@ -51,6 +51,7 @@ class MLflowStore(MLFlowLogger):
                 prefix=prefix,
                 synchronous=False,
             )
+        self.tracking_uri = uri
         self._named = experiment_name is not None
         self._folder: Path | None = None
 

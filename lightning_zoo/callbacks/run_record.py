@@ -46,7 +46,7 @@ class RunRecord(SaveConfigCallback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write the files on rank zero; every rank has to come here, because the folder's name is broadcast."""
         folder = trainer.log_dir
-        if stage != "fit" or folder is None or not trainer.is_global_zero or trainer.fast_dev_run:
+        if stage != "fit" or folder is None or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         config = self._config_text()
         record = self._record(trainer)

@@ -10,12 +10,12 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning_zoo.checkpoints import CheckpointError
 
 
-class NonFiniteLoss(CheckpointError):
+class NonFiniteLossError(CheckpointError):
     """The training loss became NaN or infinite; the message names the step and the checkpoint to go back to."""
 
 
 class StopOnNonFinite(Callback):
-    """Raises `NonFiniteLoss` when the training loss is not finite; the command line then ends with status 2.
+    """Raises `NonFiniteLossError` when the training loss is not finite; the command line then ends with status 2.
 
     Looks only at every `log_every_n_steps`-th batch and before a checkpoint is written, because a look waits for the
     device. A checkpoint is never written over a good one from weights that are not finite.
@@ -30,7 +30,8 @@ class StopOnNonFinite(Callback):
         """Look at the loss of this step, if it is one of those that are logged."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         self._loss = loss.detach() if isinstance(loss, torch.Tensor) else None
-        if (batch_idx + 1) % max(trainer.log_every_n_steps, 1) == 0:
+        every = max(trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
+        if (batch_idx + 1) % every == 0:
             self._check(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -42,13 +43,16 @@ class StopOnNonFinite(Callback):
         self._check(trainer)
 
     def _check(self, trainer: L.Trainer) -> None:
-        if self._loss is None or bool(torch.isfinite(self._loss).all()):
+        if self._loss is None:
+            return
+        # One process that raised alone would leave the others waiting for it.
+        if not trainer.strategy.reduce_boolean_decision(not bool(torch.isfinite(self._loss).all()), all=False):
             return
         saved = next((found for callback in trainer.checkpoint_callbacks if (found := _last(callback))), None)
         way_out = f"the last good checkpoint is {saved}" if saved else "no checkpoint was written before"
-        raise NonFiniteLoss(
-            f"Training loss is {self._loss.mean().item()} at step {trainer.global_step} (epoch {trainer.current_epoch}); "
-            f"{way_out}. Lower the learning rate or set --trainer.gradient_clip_val."
+        raise NonFiniteLossError(
+            f"Training loss is {self._loss.mean().item()} at step {trainer.global_step} of epoch "
+            f"{trainer.current_epoch}; {way_out}. Lower the learning rate or set --trainer.gradient_clip_val."
         )
 
 
