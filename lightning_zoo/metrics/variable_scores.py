@@ -1,4 +1,4 @@
-"""Scores of many byte-valued variables at once, and their means over categories as the AtariARI benchmark takes them."""
+"""Scores of many byte-valued variables at once, and their means over categories as the AtariARI benchmark has them."""
 
 from collections.abc import Mapping, Sequence
 from math import nan
@@ -99,8 +99,8 @@ def category_means(values: Mapping[str, float], categories: Mapping[str, Sequenc
         Category to mean, for the categories that have a variable in ``values``, in alphabetical order.
 
     Example:
-        >>> category_means({"x": 0.2, "y": 0.4, "lives": 1.0}, {"x": ["position"], "y": ["position"], "lives": ["count"]})
-        {'count': 1.0, 'position': 0.30000000000000004}
+        >>> category_means({"x": 0.0, "y": 0.5, "lives": 1.0}, {"x": ["place"], "y": ["place"], "lives": ["count"]})
+        {'count': 1.0, 'place': 0.25}
     """
     members: dict[str, list[float]] = {}
     for variable, value in values.items():

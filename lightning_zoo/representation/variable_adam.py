@@ -49,7 +49,7 @@ class VariableAdam(Optimizer):
             group["lr"] = float(rates.max())
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; returns what ``closure`` returned."""
         result = None
         if closure is not None:

@@ -98,7 +98,7 @@ class VariableSchedule(nn.Module):
 
 
 def end_epoch(module: L.LightningModule, schedule: VariableSchedule, scores: Tensor) -> Tensor | None:
-    """Give the validation scores (K,) to the schedule, its rates to the optimizer, and stop the run with the last model.
+    """Give validation scores (K,) to the schedule, its rates to the optimizer, and end the run with the last model.
 
     Returns:
         As `VariableSchedule.step`; None outside of `fit` and in its sanity check, where nothing is learned.

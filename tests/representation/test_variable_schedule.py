@@ -89,5 +89,5 @@ def test_state_goes_on_from_a_checkpoint():
 def test_bad_values_are_named():
     with pytest.raises(ValueError, match=r"plateau_factor .*1\.5"):
         VariableSchedule(1, factor=1.5)
-    with pytest.raises(ValueError, match="stop_patience .*0"):
+    with pytest.raises(ValueError, match=r"stop_patience .*0"):
         VariableSchedule(1, stop_patience=0)
