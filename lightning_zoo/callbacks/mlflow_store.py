@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 RUN_ID_FILE = "mlflow_run_id"
 _SQLITE = "sqlite:///"
+_URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 class MLflowStore(MLFlowLogger):
@@ -40,7 +41,7 @@ class MLflowStore(MLFlowLogger):
         prefix: str = "",
     ) -> None:
         _import_quietly()
-        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{Path('mlflow.db').resolve()}"
+        uri = tracking_uri or os.environ.get(_URI_VARIABLE) or f"{_SQLITE}{Path('mlflow.db').resolve()}"
         self._database = Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
         with self._locked():
             super().__init__(
@@ -71,10 +72,16 @@ class MLflowStore(MLFlowLogger):
         """The MLflow client; experiment and run are made on first use."""
         if self._initialized:
             return self._mlflow_client
+        given = os.environ.get(_URI_VARIABLE)
         with self._locked():
             if self._database:
                 self._artifact_location = (self._database.parent / "mlruns" / self._experiment_name).as_uri()
             client = super().experiment
+        # mlflow.set_tracking_uri, called within, leaves its URI in the environment; a later run would take it for the
+        # user's wish.
+        os.environ.pop(_URI_VARIABLE, None)
+        if given is not None:
+            os.environ[_URI_VARIABLE] = given
         client.update_run(self._run_id, status="RUNNING")
         if self._folder:
             self._folder.mkdir(parents=True, exist_ok=True)

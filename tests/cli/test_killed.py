@@ -1,0 +1,82 @@
+"""`fit` killed with SIGKILL, at any moment, and taken up again ends in the very weights of a run that was not."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+
+from lightning_zoo.checkpoints import read
+
+TRACKED = ("fit", "--config", "toy_pong.yaml", "--trainer.max_epochs", "6")
+FIT = (*TRACKED, "--trainer.logger.class_path", "RunFolder")
+
+
+def finish(process):
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    return output
+
+
+def weights(folder):
+    return read(folder / "checkpoints/last.ckpt")["state_dict"]
+
+
+def kill_when(process, ready, then_wait=0.0, deadline=60.0):
+    start = time.monotonic()
+    while not ready():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() - start < deadline
+        time.sleep(0.005)
+    time.sleep(then_wait)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.fixture
+def whole(project, zoo):
+    """The weights of an uninterrupted run."""
+    assert zoo(*FIT, "--name", "whole") == 0
+    return weights(project / "runs/whole/version_0")
+
+
+def assert_same(left, right):
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        assert torch.equal(value, right[name]), name
+
+
+@pytest.mark.parametrize(("epochs_before", "fit"), [(1, FIT), (3, TRACKED)])
+def test_killed_after_a_checkpoint(project, zoo, zoo_process, whole, epochs_before, fit):
+    last = project / "runs/killed/version_0/checkpoints/last.ckpt"
+    seen = set()
+
+    def ready():
+        if last.is_file():
+            seen.add(last.stat().st_mtime_ns)
+        return len(seen) >= epochs_before
+
+    process = zoo_process(*fit, "--name", "killed", "--model.pause", "0.03")
+    kill_when(process, ready, then_wait=random.random() / 10)
+    assert 0 < read(last)["global_step"] < 36
+    assert "Resuming" in finish(zoo_process(*fit, "--name", "killed", "--ckpt_path", "last"))
+    assert [path.name for path in (project / "runs/killed").iterdir()] == ["version_0"]
+    assert_same(weights(project / "runs/killed/version_0"), whole)
+
+
+def test_killed_before_any_checkpoint(project, zoo_process, whole):
+    process = zoo_process(*FIT, "--name", "killed", "--model.pause", "1")
+    kill_when(process, lambda: (project / "runs/killed/version_0/record.json").is_file())
+    finish(zoo_process(*FIT, "--name", "killed", "--ckpt_path", "last"))
+    assert_same(weights(project / "runs/killed/version_1"), whole)
+
+
+def test_killed_in_the_middle_of_an_epoch(project, zoo, zoo_process, whole):
+    last = project / "runs/cut/version_0/checkpoints/last.ckpt"
+    every = ("--trainer.callbacks+=LastCheckpoint", "--trainer.callbacks.every_n_train_steps", "4")
+    kill_when(zoo_process(*FIT, "--name", "cut", *every, "--model.pause", "0.1"), last.is_file)
+    assert read(last)["global_step"] in (4, 8)  # an epoch has 6
+    assert zoo(*FIT, "--name", "cut", *every, "--ckpt_path", "last") == 0
+    assert_same(weights(project / "runs/cut/version_0"), whole)

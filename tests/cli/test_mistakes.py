@@ -1,0 +1,86 @@
+"""Each mistake that a user can make: one line, the nearest right name, exit status 2, nothing left behind."""
+
+import pytest
+
+FIT = ("fit", "--config", "toy_pong.yaml")
+
+WORDS = [
+    ("--trianer.max_epochs 3", "'trianer.max_epochs'. Did you mean 'trainer.max_epochs'?"),
+    ("--trainer.max_epoch 3", "'trainer.max_epoch'. Did you mean 'trainer.max_epochs'?"),
+    ("--seed_everthing 3", "Did you mean 'seed_everything'?"),
+    ("--model.widht 3", "model: no argument 'widht'. Did you mean 'width'?"),
+    ("--modle.width 3", "Did you mean 'model.width'?"),
+    ("--data.gmae pong", "data: no argument 'gmae'. Did you mean 'game'?"),
+    ("--model STDMI", "model: no class 'STDMI'. Did you mean 'STDIM'?"),
+    ("--data AtariFrame", "data: no class 'AtariFrame'. Did you mean 'AtariFrames'?"),
+    ("--trainer.logger CVSLogger", "trainer.logger: no class 'CVSLogger'. Did you mean 'CSVLogger'?"),
+    ("--trainer.callbacks+=EarlyStoping", "Did you mean 'EarlyStopping'?"),
+    ("--trainer.callbacks+=EarlyStopping", "monitor"),
+    ("--config toy_pnog.yaml", "No config 'toy_pnog.yaml'"),
+    ("--config toy_pnog", "Did you mean 'toy_pong'?"),
+    ("--trainer.max_epochs abc", "trainer.max_epochs: expected int or null, got 'abc'."),
+    ("--model.width abc", "model: width: expected int, got 'abc'."),
+    ("--trainer.precision bf16-mixd", "Did you mean 'bf16-mixed'?"),
+    ("--model.width 0", "width must be at least 1, got 0"),
+    ("--data.game nothing", "game: 'nothing' is no game."),
+    ("--trainer.accelerator gpus", "gpus"),
+    ("--ckpt_path nope.ckpt", "No checkpoint nope.ckpt."),
+    ("--ckpt_path toy_pong.yaml", "damaged or no checkpoint"),
+]
+
+CONFIGS = [
+    ("trainr: {max_epochs: 1}", "'trainr.max_epochs'. Did you mean 'trainer.max_epochs'?"),
+    ("trainer: {max_epoch: 1}", "'trainer.max_epoch'. Did you mean 'trainer.max_epochs'?"),
+    ("model: {init_args: {widht: 1}}", "Did you mean 'width'?"),
+    ("model: {class_path: STDMI}", "Did you mean 'STDIM'?"),
+    ("model: {class_path: no.such.Thing}", "No module named 'no'"),
+    ("data: {class_path: zoo_toy.ToyData, game: pong}", "`init_args`"),
+    ("trainer: {callbacks+: [{class_path: EarlyStopping, init_args: {monitr: a}}]}", "Did you mean 'monitor'?"),
+    ("trainer: {max_epochs: two}", "expected int or null, got 'two'"),
+    ("trainer: [", "bad.yaml is no YAML"),
+    ("just text", "bad.yaml is no config"),
+]
+
+
+def check(status, captured, message):
+    assert status == 2
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+
+
+@pytest.mark.parametrize(("words", "message"), WORDS)
+def test_words(zoo, project, capsys, words, message):
+    check(zoo(*FIT, *words.split()), capsys.readouterr(), message)
+    left = [path for path in (project / "runs").rglob("*") if path.is_file()]
+    assert left == []
+
+
+@pytest.mark.parametrize(("text", "message"), CONFIGS)
+def test_configs(zoo, project, capsys, text, message):
+    (project / "bad.yaml").write_text(text)
+    check(zoo(*FIT, "--config", "bad.yaml"), capsys.readouterr(), message)
+
+
+def test_nothing_given(zoo, capsys):
+    check(zoo("fit"), capsys.readouterr(), "Missing: data, model. Give --config NAME")
+    check(zoo("validate", *FIT[1:], "--ckpt_path", "last"), capsys.readouterr(), "no run in runs/toy_pong")
+
+
+def test_checkpoints_that_do_not_fit(zoo, capsys):
+    short = (*FIT, "--config", "short.yaml")
+    assert zoo(*short) == 0
+    capsys.readouterr()
+    path = "runs/toy_pong/version_0/checkpoints/last.ckpt"
+    check(
+        zoo(*short, "--model", "zoo_toy.Other", "--ckpt_path", path),
+        capsys.readouterr(),
+        "holds Toy, the config asks for Other",
+    )
+    check(zoo(*short, "--model.width", "9", "--ckpt_path", path), capsys.readouterr(), "does not fit the model")
+    check(zoo(*short, "--ckpt_path", path.replace("last", "lst")), capsys.readouterr(), f"Did you mean {path}?")
+
+
+def test_a_non_finite_loss_ends_the_run(zoo, project, capsys):
+    check(zoo(*FIT, "--model.lr", "1e30"), capsys.readouterr(), "Training loss is")
+    assert not list(project.rglob("*.ckpt"))
