@@ -1,0 +1,42 @@
+"""The two terms of a variational autoencoder with a Gaussian posterior (Kingma & Welling 2014, arXiv 1312.6114)."""
+
+import torch
+from torch import Tensor
+
+
+def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL divergence of N(mean, exp(log_variance)) from N(0, 1), appendix B of the paper.
+
+    Args:
+        mean: (B, ...).
+        log_variance: same shape, the logarithm of the variance, not of the standard deviation.
+
+    Returns:
+        (B,) in nats, summed over all dimensions but the first, in float32 at least.
+
+    Example:
+        >>> gaussian_kl(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
+        tensor([2.])
+    """
+    mean, log_variance = _full_precision(mean), _full_precision(log_variance)
+    terms = mean.square() + torch.expm1(log_variance) - log_variance
+    return 0.5 * terms.flatten(1).sum(1)
+
+
+def squared_error_sum(reconstruction: Tensor, target: Tensor) -> Tensor:
+    """Squared error of each item, summed over its values.
+
+    It is the negative log-likelihood of a Gaussian with variance 1/2, up to a constant.
+
+    Args:
+        reconstruction: (B, ...).
+        target: same shape.
+
+    Returns:
+        (B,) in float32 at least.
+    """
+    return (_full_precision(reconstruction) - _full_precision(target)).square().flatten(1).sum(1)
+
+
+def _full_precision(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
