@@ -234,7 +234,9 @@ def _log(path: Path, scores: list[ProbeScores], caption: str) -> None:
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     target = folder / f"probe_{path.stem}_{scores[0].game}.json"
     temporary = target.with_suffix(".partial")
-    temporary.write_text(json.dumps({"caption": caption, "scores": [asdict(score) for score in scores]}, indent=1) + "\n")
+    temporary.write_text(
+        json.dumps({"caption": caption, "scores": [asdict(score) for score in scores]}, indent=1) + "\n"
+    )
     os.replace(temporary, target)
     print(f"Written to {target}")
     noted = folder / "mlflow_run_id"

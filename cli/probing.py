@@ -211,7 +211,8 @@ def _scores(method: str, data: AtariFrames, named: Any, details: dict[str, Any])
         f1_per_category={name: values[f"f1_{name}"] for name in present},
         accuracy_per_category={name: values[f"accuracy_{name}"] for name in present},
         per_variable={
-            variable: {score: values[f"variables/{variable}/{score}"] for score in scores} for variable in data.variables
+            variable: {score: values[f"variables/{variable}/{score}"] for score in scores}
+            for variable in data.variables
         },
         details=details,
     )

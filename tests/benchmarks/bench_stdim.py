@@ -1,0 +1,122 @@
+"""ST-DIM: its loss against the original's loop over places, its training step against a loop without Lightning."""
+
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import lightning as L
+import torch
+from measure import Result, in_turns
+from torch.nn import functional as F
+
+from datamodules import AtariFrames
+from lightning_zoo import STDIM
+from lightning_zoo.networks.nature_cnn import Maps
+
+STEPS = 12
+ROUNDS = 5
+
+
+def double_loop(module: STDIM, features: torch.Tensor, local: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """The released way: at every place both projections, one product, one cross-entropy."""
+    targets = torch.arange(len(features))
+    total = torch.zeros(())
+    _, _, height, width = local.shape
+    for y in range(height):
+        for x in range(width):
+            key = keys[:, :, y, x]
+            total = total + F.cross_entropy(module.global_scores["conv3"](features) @ key.T, targets)
+            total = total + F.cross_entropy(module.local_scores["conv3"](local[:, :, y, x]) @ key.T, targets)
+    return total / (height * width)
+
+
+def loss() -> Result:
+    torch.manual_seed(0)
+    module = STDIM()
+    features = torch.randn(64, 256, requires_grad=True)
+    maps = [torch.rand(64, 128, 11, 8, requires_grad=True) for _ in range(2)]
+
+    def ours() -> torch.Tensor:
+        terms = module._layer_loss("conv3", features, *maps)
+        return terms["global_local_loss"] + terms["local_local_loss"]
+
+    torch.testing.assert_close(ours(), double_loop(module, features, *maps))
+    slow, fast, ratio = in_turns(
+        lambda: double_loop(module, features, *maps).backward(), lambda: ours().backward(), rounds=15
+    )
+    detail = f"double loop {slow * 1e3:.0f} ms, all places at once {fast * 1e3:.1f} ms, batch 64, forward and backward"
+    return Result("ST-DIM's loss against the loop over places", ratio, "x", 8, True, detail)
+
+
+class StepClock(L.Callback):
+    """When each step began and the last one ended."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_batch_start(self, *_: object) -> None:
+        self.times.append(time.perf_counter())
+
+    def on_train_epoch_end(self, *_: object) -> None:
+        self.times.append(time.perf_counter())
+
+
+def step_overhead() -> Result:
+    """Time per step from the start of one batch to the start of the next, loading and logging included."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = AtariFrames(game="pong", root=folder, num_frames=3000)
+        data.prepare_data()
+        data.setup()
+        lightning, bare = [], []
+        for _ in range(ROUNDS):
+            lightning.append(_with_lightning(data, Path(folder)))
+            bare.append(_without_lightning(data))
+    ratio = median(a / b for a, b in zip(lightning, bare, strict=True))
+    detail = (
+        f"with Lightning {median(lightning) * 1e3:.0f} ms, bare loop {median(bare) * 1e3:.0f} ms per step of 64 pairs"
+    )
+    return Result("a training step against the bare loop", ratio, "x", 1.05, False, detail)
+
+
+def _with_lightning(data: AtariFrames, folder: Path) -> float:
+    from lightning.pytorch.callbacks import RichProgressBar
+
+    from lightning_zoo.callbacks.exact_resume import ExactResume
+    from lightning_zoo.callbacks.run_folder import RunFolder
+    from lightning_zoo.callbacks.stop_on_non_finite import StopOnNonFinite
+
+    L.seed_everything(0, verbose=False)
+    clock = StepClock()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=STEPS,
+        limit_val_batches=0,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        logger=RunFolder(str(folder), "bench"),
+        callbacks=[clock, RichProgressBar(leave=False), ExactResume(), StopOnNonFinite()],
+    )
+    trainer.fit(STDIM(), train_dataloaders=data.train_dataloader())
+    return median(later - earlier for earlier, later in zip(clock.times[2:], clock.times[3:], strict=False))
+
+
+def _without_lightning(data: AtariFrames) -> float:
+    torch.manual_seed(0)
+    module = STDIM()
+    optimizer = torch.optim.Adam(module.parameters(), lr=3e-4, eps=1e-5)
+    times = []
+    for index, batch in enumerate(data.train_dataloader()):
+        times.append(time.perf_counter())
+        if index == STEPS:
+            break
+        pairs = batch["frames"].flatten(0, 1).float() / 255
+        maps = module.encoder.maps(pairs)
+        maps = {name: values.unflatten(0, (64, 2)) for name, values in maps.items()}
+        features = module.encoder.features(Maps((name, values[:, 1]) for name, values in maps.items()))
+        terms = module._layer_loss("conv3", features, maps["conv3"][:, 1], maps["conv3"][:, 0])
+        total = terms["global_local_loss"] + terms["local_local_loss"]
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    return median(later - earlier for earlier, later in zip(times[2:], times[3:], strict=False))
