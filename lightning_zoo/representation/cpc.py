@@ -94,7 +94,7 @@ class CPC(Loadable, L.LightningModule):
         contexts, _ = self.context(features)  # (B, T, context_size)
         results = [
             # At 6336 x 6336 logits a head needs some 500 MB; kept for all 25 it would be 12 GB, so they are recomputed.
-            checkpoint(self._step_loss, index, step, contexts, features, use_reentrant=False)
+            checkpoint(self._step_loss, index, step, contexts, features, use_reentrant=False, preserve_rng_state=False)
             for index, step in enumerate(self.steps)
             if step < features.shape[1]
         ]
