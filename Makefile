@@ -44,7 +44,7 @@ bench: $(READY)  ## Measure speed and memory, as ratios within one run
 	$(BIN)/python tests/benchmarks/run.py
 
 readme: $(READY)  ## Rewrite the README's table of methods from the code
-	$(BIN)/lightning_zoo list --readme
+	$(BIN)/lightning_zoo list --readme README.md
 
 clean:  ## Remove the environment and caches; data and runs stay
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -116,7 +116,7 @@ def _identity(settings: CollectionSettings) -> dict[str, Any]:
 
 def _collect(settings: CollectionSettings, path: Path, num_workers: int, progress: Callable[[int], None]) -> None:
     versions = {name: version(name) for name in ("ale-py", "numpy", "h5py")} | {"zlib": zlib.ZLIB_RUNTIME_VERSION}
-    # HDF5 cannot be closed cleanly on a disk that filled up, so the file grows in memory, where it is compressed already.
+    # HDF5 cannot be closed cleanly on a disk that filled up, so the file, compressed already, grows in memory.
     image = io.BytesIO()
     with atari_store.create(image, settings, versions) as file:
         for block in _blocks(settings, min(num_workers, settings.num_streams)):

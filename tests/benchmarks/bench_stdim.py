@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -98,7 +99,7 @@ def _with_lightning(data: AtariFrames, folder: Path) -> float:
         callbacks=[clock, RichProgressBar(leave=False), ExactResume(), StopOnNonFinite()],
     )
     trainer.fit(STDIM(), train_dataloaders=data.train_dataloader())
-    return median(later - earlier for earlier, later in zip(clock.times[2:], clock.times[3:], strict=False))
+    return median(later - earlier for earlier, later in pairwise(clock.times[2:]))
 
 
 def _without_lightning(data: AtariFrames) -> float:
@@ -119,4 +120,4 @@ def _without_lightning(data: AtariFrames) -> float:
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
-    return median(later - earlier for earlier, later in zip(times[2:], times[3:], strict=False))
+    return median(later - earlier for earlier, later in pairwise(times[2:]))

@@ -6,8 +6,8 @@ import pytest
 from datamodules.atari_games import CATEGORIES, labelled_games, resolve_game, state_variables
 from datamodules.errors import DataError
 
-# Table 1 of Anand et al. (2019): variables per category (agent, small objects, other, score and clock, misc); one variable of
-# Asteroids counts twice.
+# Table 1 of Anand et al. (2019): variables per category (agent, small objects, other, score and clock, misc); one
+# variable of Asteroids counts twice.
 PAPER_TABLE_1 = {
     "asteroids": (2, 4, 30, 3, 3),
     "berzerk": (2, 4, 19, 4, 5),

@@ -16,7 +16,7 @@ from datamodules.errors import DataError
 
 
 def recording(streams, frames=None, ram=None):
-    """A recording of given episode lengths, [[5, 3], [4]] for two streams; the last episode of a stream is cut, not ended."""
+    """Episodes of given lengths, [[5, 3], [4]] for two streams; a stream's last one is cut, not ended."""
     total = sum(map(sum, streams))
     columns = {
         "ram": np.zeros((total, 128), np.uint8) if ram is None else ram,

@@ -1,0 +1,178 @@
+"""Every method of the package through one harness: fit, save, load, resume, predict, two processes.
+
+The list is the package's own; what is trained is each method's packaged config, cut down to a few real frames.
+"""
+
+import json
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+import yaml
+from lightning.pytorch.strategies import DDPStrategy
+
+import lightning_zoo
+from lightning_zoo.checkpoints import load
+from lightning_zoo.cli.find_config import CONFIGS
+from lightning_zoo.cli.zoo import ZooCLI
+
+NEEDS_SHORT_CLIPS = {"CPC": {"clip_length": 12}}
+"""What a config asks of the data and a few hundred frames cannot give."""
+
+
+def config_of(method):
+    stem = lightning_zoo.METHODS[method].rpartition(".")[2]
+    found = sorted(CONFIGS.glob(f"{stem}_pong.yaml")) + sorted(CONFIGS.glob(f"{stem}.yaml"))
+    assert found, f"{method} has no packaged config named {stem}_pong.yaml or {stem}.yaml"
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def features_file(tmp_path_factory):
+    random = np.random.default_rng(0)
+    arrays = {}
+    for split, number in (("train", 60), ("val", 20), ("test", 20)):
+        arrays[f"{split}_features"] = random.normal(size=(number, 5)).astype(np.float32)
+        arrays[f"{split}_labels"] = random.integers(0, 4, (number, 2))
+        arrays[f"{split}_episodes"] = np.arange(number) // 10
+    path = tmp_path_factory.mktemp("features") / "features.npz"
+    categories = json.dumps({"ball_x": ["small_object_localization"], "score": ["score_clock_lives_display"]})
+    np.savez(path, variables=np.array(["ball_x", "score"]), categories=np.array(categories), **arrays)
+    return path
+
+
+@pytest.fixture
+def build(recordings, features_file, tmp_path):
+    """A function from a method's name to its model and data, as its packaged config makes them, small."""
+
+    def make(method, **data_changes):
+        config = config_of(method)
+        dataset = yaml.safe_load(config.read_text())["data"]["class_path"]
+        small = {
+            "AtariFrames": {
+                "root": str(recordings),
+                "num_frames": 400,
+                "num_probe_frames": 800,
+                "num_streams": 4,
+                "batch_size": 4,
+                "min_episode_frames": 2,
+                "entropy_threshold": 0.3,
+            }
+            | NEEDS_SHORT_CLIPS.get(method, {}),
+            "Features": {"path": str(features_file), "batch_size": 10},
+        }[dataset]
+        overlay = tmp_path / "small.yaml"
+        overlay.write_text(yaml.safe_dump({"data": {"init_args": small | data_changes}}))
+        cli = ZooCLI(["--config", str(config), "--config", str(overlay), "--trainer.logger", "false"], run=False)
+        return cli.model, cli.datamodule
+
+    return make
+
+
+def trainer(folder, *, max_epochs, **arguments):
+    settings = {
+        "accelerator": "cpu",
+        "max_epochs": max_epochs,
+        "limit_train_batches": 2,
+        "limit_val_batches": 2,
+        "limit_test_batches": 2,
+        "limit_predict_batches": 1,
+        "num_sanity_val_steps": 0,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": folder,
+    }
+    return L.Trainer(**(settings | arguments))
+
+
+def predictions(model, data, folder):
+    batch = trainer(folder, max_epochs=1).predict(model, datamodule=data, weights_only=True)[0]
+    assert all(torch.isfinite(values.float()).all() for values in batch.values())
+    return batch
+
+
+def assert_equal_weights(first, second):
+    ours, theirs = first.state_dict(), second.state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, values in ours.items():
+        torch.testing.assert_close(theirs[name], values, rtol=0, atol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
+methods = pytest.mark.parametrize("method", lightning_zoo.METHODS)
+
+
+@methods
+def test_fit_save_load_predict(method, build, tmp_path):
+    L.seed_everything(0, verbose=False)
+    model, data = build(method)
+    fitted = trainer(tmp_path, max_epochs=2)
+    fitted.fit(model, datamodule=data)
+    assert fitted.current_epoch == 2
+    for name, value in fitted.callback_metrics.items():
+        assert name.startswith(("train/", "val/")), name
+        assert torch.isfinite(value), name
+    checkpoint = tmp_path / "method.ckpt"
+    fitted.save_checkpoint(checkpoint)
+
+    loaded = load(checkpoint)
+    assert type(loaded) is getattr(lightning_zoo, method)
+    assert not loaded.training
+    assert_equal_weights(model, loaded)
+    expected = predictions(model, data, tmp_path)
+    for name, values in predictions(loaded, data, tmp_path).items():
+        torch.testing.assert_close(values, expected[name], rtol=0, atol=0)
+    if method != "LinearProbe":  # a probe reads features, it makes none
+        assert_encodes(loaded, data)
+
+
+def assert_encodes(model, data):
+    frames = torch.randint(0, 256, (3, *data.image_shape), dtype=torch.uint8)
+    features = model.encode(frames)
+    assert features.dim() == 2
+    assert len(features) == 3
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(model.encode(frames.float() / 255), features)
+
+
+@methods
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(method, build, tmp_path):
+    from lightning_zoo.callbacks.exact_resume import ExactResume
+
+    def fit(max_epochs, **arguments):
+        L.seed_everything(0, verbose=False)
+        model, data = build(method)
+        made = trainer(tmp_path, max_epochs=max_epochs, callbacks=[ExactResume()])
+        made.fit(model, datamodule=data, weights_only=True, **arguments)
+        return made, model
+
+    _, whole = fit(3)
+    first, _ = fit(1)
+    first.save_checkpoint(tmp_path / "half.ckpt")
+    second, resumed = fit(3, ckpt_path=tmp_path / "half.ckpt")
+    assert second.current_epoch == 3
+    assert_equal_weights(whole, resumed)
+
+
+@methods
+def test_two_processes_stay_equal(method, build, tmp_path):
+    L.seed_everything(0, verbose=False)
+    model, data = build(method)
+    data.prepare_data()
+    strategy = DDPStrategy(process_group_backend="gloo", start_method="fork")
+    trainer(tmp_path, max_epochs=1, strategy=strategy, devices=2, callbacks=[WeightsOfRanks()]).fit(
+        model, datamodule=data
+    )
+
+
+class WeightsOfRanks(L.Callback):
+    """Fails in the process whose weights are not those of process 0."""
+
+    def on_train_end(self, trainer, module):
+        for name, values in module.state_dict().items():
+            if "rng" in name or not values.numel():
+                continue
+            all_values = module.all_gather(values.double())
+            assert torch.equal(all_values[0], all_values[1]), f"{name} differs between the processes"
