@@ -25,13 +25,17 @@ def collect(
     color: Literal["gray", "rgb"] = "gray",
     policy: str = "random",
     epsilon: float = 0.2,
-    seed: int = 0,
+    seed: int = 42,
     num_streams: int = 8,
+    exclude_noop: bool = False,
+    episodic_life: bool = True,
     num_workers: int | None = None,
     max_pooling: Literal["rgb", "gray"] = "rgb",
     preview: str | None = None,
 ) -> None:
     """Collect the frames of an Atari game; `fit` does it by itself, with the settings of its config.
+
+    The defaults are those of `AtariFrames`, so that a later `fit` finds the file.
 
     Args:
         game: The game's name, as `pong` or `ms_pacman`.
@@ -42,6 +46,8 @@ def collect(
         epsilon: Share of random actions mixed into a policy.
         seed: Stream i draws from seed + i.
         num_streams: Independent games, recorded one after the other; part of what is recorded.
+        exclude_noop: Never draw the first action at random, as the benchmark's random agent.
+        episodic_life: A lost life ends an episode; the game goes on.
         num_workers: Processes that play; null for one per core. The frames do not depend on it.
         max_pooling: Of two emulator frames: in colour before gray as in the benchmark, or after.
         preview: Also write a strip of frames to this PNG file.
@@ -60,6 +66,8 @@ def collect(
             num_frames=num_frames,
             seed=seed,
             num_streams=num_streams,
+            exclude_noop=exclude_noop,
+            episodic_life=episodic_life,
             color=color,
             max_pooling=max_pooling,
             policy=policy,

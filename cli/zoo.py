@@ -162,19 +162,18 @@ class ZooCLI(LightningCLI):
     @rank_zero_only
     def after_fit(self) -> None:
         """Say where the run and its checkpoints are and which command comes next."""
+        assert self.place is not None
         tracked = [f" (MLflow: {log.tracking_uri})" for log in self.trainer.loggers if isinstance(log, MLflowStore)]
-        if self.trainer.log_dir:
-            print(f"Run:        {os.path.relpath(self.trainer.log_dir)}{''.join(tracked)}")
-        callbacks = [
-            callback for callback in self.trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)
-        ]
-        saved = next((callback for callback in callbacks if callback.best_model_path), None)
-        if saved is None:
-            return
-        path, score = os.path.relpath(saved.best_model_path), saved.best_model_score
-        print(f"Checkpoint: {path}" + (f" ({saved.monitor} {float(score):.4f})" if score is not None else ""))
-        if callable(getattr(self.model, "encode", None)):
-            print(f"Next:       lightning_zoo probe --ckpt_path {path}")
+        if any(isinstance(logger, RunFolder) for logger in self.trainer.loggers):
+            print(f"Run:        {self.place.folder}{''.join(tracked)}")
+        saved = [file for file in self.trainer.checkpoint_callbacks if isinstance(file, ModelCheckpoint)]
+        saved = [file for file in saved if file.best_model_path]
+        for file in saved:
+            kind = f"best {file.monitor}: {file.best_model_score:.4f}" if file.monitor else "last"
+            print(f"Checkpoint: {os.path.relpath(file.best_model_path)} ({kind})")
+        # The published protocols measure the last weights.
+        if saved and callable(getattr(self.model, "encode", None)):
+            print(f"Next:       lightning_zoo probe --ckpt_path {os.path.relpath(saved[-1].best_model_path)}")
 
 
 def run(words: list[str]) -> None:

@@ -48,7 +48,7 @@ class StopOnNonFinite(Callback):
         # One process that raised alone would leave the others waiting for it.
         if not trainer.strategy.reduce_boolean_decision(not bool(torch.isfinite(self._loss).all()), all=False):
             return
-        saved = next((found for callback in trainer.checkpoint_callbacks if (found := _last(callback))), None)
+        saved = _newest(trainer)
         way_out = f"the last good checkpoint is {saved}" if saved else "no checkpoint was written before"
         raise NonFiniteLossError(
             f"Training loss is {self._loss.mean().item()} at step {trainer.global_step} of epoch "
@@ -56,8 +56,9 @@ class StopOnNonFinite(Callback):
         )
 
 
-def _last(callback: Callback) -> str | None:
-    if not isinstance(callback, ModelCheckpoint):
-        return None
-    path = callback.last_model_path or callback.best_model_path
-    return path if path and Path(path).is_file() else None
+def _newest(trainer: L.Trainer) -> Path | None:
+    """The checkpoint of this run that was written last."""
+    callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+    # best and last of one epoch hold the same weights; the later one in the list is last.
+    files = [Path(callback.best_model_path) for callback in reversed(callbacks) if callback.best_model_path]
+    return max((file for file in files if file.is_file()), key=lambda file: file.stat().st_mtime, default=None)

@@ -32,8 +32,8 @@ def test_a_run_keeps_all_in_its_folder(zoo, project, capsys):
     }  # fmt: skip
     top = {path.name for path in project.iterdir()} - {"zoo_toy.py", "toy_pong.yaml", "short.yaml", "__pycache__"}
     assert top <= {"runs", "mlruns", "mlflow.db", "mlflow.db.lock", "mlflow.db-wal", "mlflow.db-shm"}
-    assert f"Checkpoint: runs/toy_pong/version_0/{best} (val/loss" in output.out
-    assert f"Next:       lightning_zoo probe --ckpt_path runs/toy_pong/version_0/{best}" in output.out
+    assert f"Checkpoint: runs/toy_pong/version_0/{best} (best val/loss: " in output.out
+    assert "Next:       lightning_zoo probe --ckpt_path runs/toy_pong/version_0/checkpoints/last.ckpt" in output.out
     assert output.err == ""
     assert load(folder / "checkpoints/last.ckpt").hparams.width == 5
 
@@ -81,7 +81,7 @@ def test_last_goes_on_in_the_same_folder_and_mlflow_run(zoo, project, capsys):
     run_id = (folder / "mlflow_run_id").read_text()
     first = read_metrics(folder)
     capsys.readouterr()
-    assert zoo(*FIT, "--ckpt_path", "last", "--trainer.max_epochs", "4", "--model.lr", "0.01") == 0
+    assert zoo(*FIT, "--ckpt_path", "last", "--trainer.max_epochs", "4", "--model.lr", "0.02") == 0
     assert "Resuming runs/toy_pong/version_0" in capsys.readouterr().out
     assert [path.name for path in (project / "runs/toy_pong").iterdir()] == ["version_0"]
     assert (folder / "mlflow_run_id").read_text() == run_id
@@ -89,11 +89,11 @@ def test_last_goes_on_in_the_same_folder_and_mlflow_run(zoo, project, capsys):
     assert [row for row in rows if int(row["step"]) < 12] == first
     assert sorted({int(row["epoch"]) for row in rows}) == [0, 1, 2, 3]
     record = json.loads((folder / "record.json").read_text())
-    assert record["resumes"][0]["command"][-4:] == ["--trainer.max_epochs", "4", "--model.lr", "0.01"]
+    assert record["resumes"][0]["command"][-4:] == ["--trainer.max_epochs", "4", "--model.lr", "0.02"]
     assert yaml.safe_load((folder / "config.resume_1.yaml").read_text())["trainer"]["max_epochs"] == 4
     with sqlite3.connect(project / "mlflow.db") as base:
         assert base.execute("select count(*) from runs").fetchone() == (1,)
-        assert base.execute("select value from tags where key = 'resumed.lr'").fetchall() == [("0.01",)]
+        assert base.execute("select value from tags where key = 'resumed.lr'").fetchall() == [("0.02",)]
 
 
 def test_last_without_a_run_says_so_and_starts(zoo, project, capsys):
