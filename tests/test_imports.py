@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lightning_zoo.cli
 import pytest
 
 import datamodules
 import lightning_zoo
+import lightning_zoo.cli
 
 ROOT = Path(lightning_zoo.__file__).parents[1]
 FOLDERS = {

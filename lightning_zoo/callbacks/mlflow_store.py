@@ -2,9 +2,11 @@
 
 import logging
 import os
+import re
 import sqlite3
+import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 RUN_ID_FILE = "mlflow_run_id"
 _SQLITE = "sqlite:///"
+_NOT_IN_A_KEY = re.compile(r"[^\w/. -]+")
 _URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
@@ -41,8 +44,8 @@ class MLflowStore(MLFlowLogger):
         prefix: str = "",
     ) -> None:
         _import_quietly()
-        uri = tracking_uri or os.environ.get(_URI_VARIABLE) or f"{_SQLITE}{Path('mlflow.db').resolve()}"
-        self._database = Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+        uri = tracking_uri or default_uri()
+        self._database = _database(uri)
         with self._locked():
             super().__init__(
                 experiment_name or "default",
@@ -124,6 +127,44 @@ class MLflowStore(MLFlowLogger):
             return str(self._mlflow_client.get_run(run_id).info.run_id)
         except MlflowException:
             return None
+
+
+def default_uri() -> str:
+    """MLFLOW_TRACKING_URI of the environment, else `mlflow.db` in the working directory."""
+    return os.environ.get(_URI_VARIABLE) or f"{_SQLITE}{Path('mlflow.db').resolve()}"
+
+
+def log_to_run(run_id: str, metrics: Mapping[str, float], files: Sequence[Path] = ()) -> bool:
+    """Add metrics and files to a run that has ended, in the store of `default_uri`.
+
+    Returns:
+        Whether the store knows the run; nothing is logged, and no store is made, where it does not.
+    """
+    uri = default_uri()
+    database = _database(uri)
+    if database is not None and not database.is_file():
+        return False
+    _import_quietly()
+    from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(uri)
+    now = int(time.time() * 1000)
+    try:
+        client.get_run(run_id)
+    except MlflowException:
+        return False
+    client.log_batch(
+        run_id, metrics=[Metric(_NOT_IN_A_KEY.sub("", key), value, now, 0) for key, value in metrics.items()]
+    )
+    for file in files:
+        client.log_artifact(run_id, str(file))
+    return True
+
+
+def _database(uri: str) -> Path | None:
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
 def _import_quietly() -> None:

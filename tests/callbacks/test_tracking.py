@@ -115,6 +115,24 @@ def test_the_environment_names_the_store(here, monkeypatch):
     assert store.tracking_uri == uri
 
 
+def test_a_run_that_has_ended_takes_more(here):
+    from lightning_zoo.callbacks.mlflow_store import MLflowStore, log_to_run
+
+    assert not log_to_run("0123456789abcdef", {"f1": 0.5})
+    assert not (here / "mlflow.db").exists()
+    store = MLflowStore()
+    store.place("a", here / "version_0")
+    run_id = store.run_id
+    store.finalize("success")
+    (here / "table.json").write_text("{}")
+    assert log_to_run(run_id, {"probe/f1 (mean)": 0.5}, [here / "table.json"])
+    assert not log_to_run("0123456789abcdef", {"f1": 0.5})
+    base = sqlite3.connect(here / "mlflow.db")
+    assert base.execute("select run_uuid, key, value from metrics").fetchall() == [(run_id, "probe/f1 mean", 0.5)]
+    base.close()
+    assert (here / f"mlruns/a/{run_id}/artifacts/table.json").is_file()
+
+
 def test_revisions(tmp_path):
     assert revision(tmp_path) is None
 

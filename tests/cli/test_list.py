@@ -1,6 +1,9 @@
 import json
 
 import pytest
+
+import datamodules
+import lightning_zoo
 from lightning_zoo.cli.errors import UsageError
 from lightning_zoo.cli.list import (
     README_END,
@@ -12,9 +15,6 @@ from lightning_zoo.cli.list import (
     readme_with,
     summary_of,
 )
-
-import datamodules
-import lightning_zoo
 
 
 @pytest.fixture

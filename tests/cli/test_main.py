@@ -62,9 +62,8 @@ def test_an_unheard_of_command_lists_them_all(zoo, capsys):
 
 
 def test_ctrl_c_and_missing_packages(monkeypatch, capsys):
-    from lightning_zoo.cli.errors import guarded
-
     from lightning_zoo import extras
+    from lightning_zoo.cli.errors import guarded
 
     def interrupted():
         raise KeyboardInterrupt

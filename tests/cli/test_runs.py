@@ -1,4 +1,5 @@
 import pytest
+
 from lightning_zoo.cli.errors import UsageError
 from lightning_zoo.cli.explain import explain
 from lightning_zoo.cli.find_config import CONFIGS, find_config
