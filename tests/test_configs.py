@@ -1,0 +1,61 @@
+"""Every packaged config: complete, parsed, built, and bounded; the quick overlay fits all of them."""
+
+import pytest
+import torch
+import yaml
+
+import lightning_zoo
+from lightning_zoo.cli.find_config import CONFIGS
+from lightning_zoo.cli.zoo import ZooCLI
+
+OVERLAYS = {"defaults", "quick"}
+NAMES = sorted(file.stem for file in CONFIGS.glob("*.yaml") if file.stem not in OVERLAYS)
+
+
+def build(*names):
+    words = [word for name in names for word in ("--config", name)]
+    return ZooCLI([*words, "--trainer.logger", "false"], run=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_builds_its_classes_and_says_when_it_ends(name):
+    content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    assert {"model", "data", "trainer", "seed_everything"} <= set(content)
+    # Lightning's own default would be a thousand epochs.
+    assert content["trainer"]["max_epochs"] >= 1
+    cli = build(name)
+    assert type(cli.model).__name__ == content["model"]["class_path"]
+    assert type(cli.datamodule).__name__ == content["data"]["class_path"]
+    for key, value in content["model"].get("init_args", {}).items():
+        assert cli.model.hparams[key] == value, key
+    stem = lightning_zoo.METHODS[content["model"]["class_path"]].rpartition(".")[2]
+    assert name == stem or name.startswith(f"{stem}_"), "one stem per method"
+
+
+@pytest.mark.parametrize("name", ["stdim_pong", "cpc_pong", "supervised_pong"])
+def test_the_quick_overlay_fits(name):
+    cli = build(name, "quick")
+    assert cli.trainer.max_epochs <= 10
+    assert any(type(callback).__name__ == "Timer" for callback in cli.trainer.callbacks), "a guard in minutes"
+    assert cli.datamodule.hparams["num_frames"] == 10_000
+
+
+def test_published_settings_of_st_dim():
+    """Section b of the method's page: what the released code trained with."""
+    cli = build("stdim_pong")
+    optimizer = cli.model.configure_optimizers()
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert (optimizer.defaults["lr"], optimizer.defaults["eps"]) == (3e-4, 1e-5)
+    assert cli.datamodule.batch_size == 64
+    assert (cli.datamodule.settings.num_frames, cli.trainer.max_epochs) == (100_000, 100)
+    stop = next(callback for callback in cli.trainer.callbacks if type(callback).__name__ == "EarlyStopping")
+    assert (stop.monitor, stop.patience, stop.mode) == ("val/loss", 15, "min")
+    assert sum(parameter.numel() for parameter in cli.model.encoder.parameters()) == 1_124_896
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [("stdim_pong", (11, 8)), ("stdim_strides_8_pong", (21, 15)), ("stdim_strides_32_pong", (5, 3))],
+)
+def test_places_of_the_studys_strides(name, places):
+    assert build(name).model.encoder.map_shapes["conv3"][1:] == places
