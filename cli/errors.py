@@ -42,5 +42,7 @@ def guarded(run: Callable[[], None]) -> None:
 def _end(error: Exception, message: str) -> None:
     if os.environ.get(TRACEBACK, "0") not in ("", "0"):
         raise error
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    # Under DDP every process meets the mistake; the first one tells.
+    if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, DataError):
+        print("error:", " ".join(message.split()), file=sys.stderr)
     sys.exit(2)

@@ -25,6 +25,8 @@ LINES = (
     "Loaded model weights",
     "`Trainer.fit` stopped",
     "LOCAL_RANK",
+    "Initializing distributed",
+    "distributed_backend=",
     "Detected KeyboardInterrupt",
     "not found. Creating it.",
 )

@@ -50,8 +50,7 @@ class ZooCLI(LightningCLI):
 
     def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
         for module in dict.fromkeys((*METHODS.values(), *DATASETS.values())):
-            with suppress(ModuleNotFoundError):
-                import_module(module)
+            import_module(module)
         self.words = sys.argv[1:] if args is None else args
         self.parsers: list[LightningArgumentParser] = []
         self.place: Run | None = None
@@ -198,6 +197,7 @@ def run(words: list[str]) -> None:
     except SystemExit as error:
         # Lightning ends a run in order after Ctrl-C and then exits with 1.
         if isinstance(error.__context__, KeyboardInterrupt):
+            print("Interrupted; the same command with `--ckpt_path last` goes on.", file=sys.stderr)
             raise KeyboardInterrupt from error
         raise
 

@@ -1,8 +1,11 @@
 """A method and a dataset so small that the command line itself is what a test waits for."""
 
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -109,10 +112,23 @@ def _write_project(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """An MLflow database without runs; to make one takes seconds, to copy it none."""
+    from lightning_zoo.callbacks.mlflow_store import MLflowStore
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MLflowStore(tracking_uri=f"sqlite:///{path}")
+    with closing(sqlite3.connect(path)) as base:
+        base.execute("pragma wal_checkpoint(truncate)")
+    return path
+
+
 @pytest.fixture
-def project(tmp_path, monkeypatch):
-    """An empty working directory with the toy and two configs, current for this test."""
+def project(tmp_path, monkeypatch, empty_store):
+    """A working directory with the toy, two configs and an empty store, current for this test."""
     monkeypatch.chdir(_write_project(tmp_path))
+    shutil.copy(empty_store, tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delitem(sys.modules, "zoo_toy", raising=False)

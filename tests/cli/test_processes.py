@@ -1,0 +1,52 @@
+"""Two processes through the command line: one run, one folder, one record, and an exact resume."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from lightning_zoo.checkpoints import read
+
+pytestmark = pytest.mark.slow
+
+FIT = ("fit", "--config", "toy_pong.yaml", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+
+
+@pytest.fixture
+def finish(project):
+    """Run in two processes; Lightning starts the second one by the script of the first."""
+
+    script = project / "zoo.py"
+    script.write_text("from lightning_zoo.cli.main import main\nmain()\n")
+
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, script, *words], cwd=project, capture_output=True, text=True, timeout=200
+        )
+
+    return run
+
+
+def test_two_processes_are_one_run_and_resume_exactly(project, finish):
+    assert finish(*FIT, "--name", "whole").returncode == 0
+    assert finish(*FIT, "--name", "parts", "--trainer.max_epochs", "1").returncode == 0
+    resumed = finish(*FIT, "--name", "parts", "--ckpt_path", "last")
+    assert resumed.returncode == 0
+    assert resumed.stdout.count("Resuming") == resumed.stdout.count("Run: ") == 1
+    whole, parts = (project / "runs" / name / "version_0" for name in ("whole", "parts"))
+    assert [path.name for path in parts.parent.iterdir()] == ["version_0"]
+    record = json.loads((parts / "record.json").read_text())
+    assert record["devices"]["count"] == 2
+    assert len(record["resumes"]) == 1
+    left, right = (read(folder / "checkpoints/last.ckpt") for folder in (whole, parts))
+    assert len(left["callbacks"]["ExactResume"]["ranks"]) == 2
+    for name, value in left["state_dict"].items():
+        assert torch.equal(value, right["state_dict"][name]), name
+
+
+def test_a_loss_that_is_no_number_ends_both(finish):
+    done = finish(*FIT, "--model.lr", "1e30")
+    assert done.returncode == 2
+    assert done.stderr.count("error: Training loss is") == 1
