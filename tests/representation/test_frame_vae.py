@@ -3,6 +3,7 @@ import warnings
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from torch.distributions import Normal, kl_divergence
 
 from lightning_zoo.checkpoints import load
@@ -126,20 +127,27 @@ def test_the_latent_is_drawn_in_training_alone_and_anew_at_each_step():
     assert not torch.equal(*Noise.seen)
 
 
-def test_two_processes_draw_what_one_draws(monkeypatch):
-    vae = model()
-    whole = vae._noise(torch.zeros(6, 8))
-    parts = []
-    for rank in range(2):
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_two_processes_have_the_gradient_of_one(tmp_path, reduction):
+    class Save(L.Callback):
+        def on_after_backward(self, trainer, module):
+            torch.save({name: p.grad for name, p in module.named_parameters()}, tmp_path / "gradients.pt")
 
-        class Two:
-            world_size, global_step, global_rank = 2, 0, rank
-            strategy = None
+    class Compare(L.Callback):
+        def on_after_backward(self, trainer, module):
+            for name, expected in torch.load(tmp_path / "gradients.pt", weights_only=True).items():
+                atol = 1e-4 * expected.abs().max().item()
+                torch.testing.assert_close(module.get_parameter(name).grad, expected, rtol=1e-3, atol=atol)
 
-        monkeypatch.setattr(vae, "_trainer", Two())
-        monkeypatch.setattr(type(vae), "trainer", property(lambda self: self._trainer))
-        parts.append(vae._noise(torch.zeros(3, 8)))
-    assert torch.equal(torch.cat(parts), whole)
+    class Halves(Batches):
+        def train_dataloader(self):
+            half = self.batches[0]["frames"].chunk(2)[self.trainer.global_rank]
+            return torch.utils.data.DataLoader([{"frames": half}], batch_size=None)
+
+    trainer(callbacks=[Save()], limit_val_batches=0).fit(model(reduction=reduction), Batches([images(4)]))
+    strategy = DDPStrategy(start_method="fork", process_group_backend="gloo")
+    options = {"strategy": strategy, "devices": 2, "use_distributed_sampler": False, "limit_val_batches": 0}
+    trainer(callbacks=[Compare()], **options).fit(model(reduction=reduction), Halves([images(4)]))
 
 
 def test_learns_and_loads_alone(tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 from sklearn.metrics import f1_score
 from torch import nn
 from torch.nn import functional as F
@@ -194,6 +195,21 @@ def test_resume_ends_in_the_same_weights(tmp_path, every):
     assert torch.equal(second.weight, whole.weight)
     assert torch.equal(second.schedule.rates(), whole.schedule.rates())
     assert whole.schedule.rates().min() < OPTIONS["learning_rate"]
+
+
+def test_two_processes_end_where_one_does():
+    torch.manual_seed(0)
+    alone = LinearProbe(variables=VARIABLES, num_features=6, **OPTIONS)
+    together = LinearProbe(variables=VARIABLES, num_features=6, **OPTIONS)
+    together.load_state_dict(alone.state_dict())
+    trainer(max_epochs=10).fit(alone, features())
+    data = features()
+    data.batch_size = 8
+    strategy = DDPStrategy(start_method="fork", process_group_backend="gloo")
+    trainer(max_epochs=10, strategy=strategy, devices=2).fit(together, data)
+    torch.testing.assert_close(together.weight.double(), alone.weight, rtol=0, atol=1e-6)
+    assert torch.equal(together.schedule.stopped, alone.schedule.stopped)
+    assert alone.schedule.stopped.any()
 
 
 def test_validate_and_sanity_check_do_not_move_the_schedule():
