@@ -1,9 +1,11 @@
 """What a user's mistake looks like: one line on stderr, exit status 2, and the traceback only when it is asked for."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 from datamodules.errors import DataError
 from lightning_zoo.checkpoints import CheckpointError
@@ -32,6 +34,10 @@ def guarded(run: Callable[[], None]) -> None:
         sys.exit(130)
     except (UsageError, DataError, CheckpointError, MissingExtraError) as error:
         _end(error, str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _end(error, f"{error.strerror}: {error.filename or Path.cwd()}. Make room; complete checkpoints are unharmed.")
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if not is_ours(package):

@@ -52,6 +52,8 @@ def _reason(
     if found := _UNKNOWN_OPTION.search(message):
         if found[1] == "class_path":
             return "next to `class_path` stands only `init_args`; the arguments belong under it."
+        if found[1] in parameters.get(key, ()):
+            return f"{found[1]!r} is given, but no class; put a config with `class_path` before the overlay."
         return f"no argument {found[1]!r}.{nearest(found[1], parameters.get(key, ()))}"
     if found := _UNKNOWN_CLASS.search(message):
         return f"no class {found[1]!r}.{nearest(found[1], classes.get(key, ())) or _some(classes.get(key, ()))}"

@@ -102,7 +102,8 @@ class ZooCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         config_files = [Path(str(file)) for file in config.get("config") or [] if file is not None]
         model = _class_at(config.model.class_path)
-        name = config.name or run_name(config_files, model.__name__, config.data.init_args.get("game"))
+        game = (config.data.get("init_args") or {}).get("game")
+        name = config.name or run_name(config_files, model.__name__, game)
         self.place = settle(self.config.subcommand, name, config.ckpt_path, model)
         if self.config.subcommand != "fit":
             config.ckpt_path = self.place.ckpt_path

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -88,6 +90,20 @@ def test_ctrl_c_and_missing_packages(monkeypatch, capsys):
 
     with pytest.raises(ModuleNotFoundError):
         guarded(import_foreign)
+
+
+def test_a_full_disk_is_one_line_and_other_system_errors_are_not_hidden(capsys):
+    from lightning_zoo.cli.errors import guarded
+
+    def fail(number):
+        raise OSError(number, os.strerror(number), "runs/a/last.ckpt")
+
+    with pytest.raises(SystemExit) as end:
+        guarded(lambda: fail(errno.ENOSPC))
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("error: No space left on device: runs/a/last.ckpt.")
+    with pytest.raises(OSError, match="Input/output"):
+        guarded(lambda: fail(errno.EIO))
 
 
 def test_the_traceback_can_be_asked_for(monkeypatch):

@@ -64,6 +64,7 @@ def test_configs(zoo, project, capsys, text, message):
 
 def test_nothing_given(zoo, capsys):
     check(zoo("fit"), capsys.readouterr(), "Missing: data, model. Give --config NAME")
+    check(zoo("fit", "--config", "quick"), capsys.readouterr(), "put a config with `class_path` before the overlay")
     check(zoo("validate", *FIT[1:], "--ckpt_path", "last"), capsys.readouterr(), "no run in runs/toy_pong")
 
 

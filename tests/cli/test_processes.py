@@ -1,8 +1,10 @@
 """Two processes through the command line: one run, one folder, one record, and an exact resume."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -50,3 +52,15 @@ def test_a_loss_that_is_no_number_ends_both(finish):
     done = finish(*FIT, "--model.lr", "1e30")
     assert done.returncode == 2
     assert done.stderr.count("error: Training loss is") == 1
+
+
+def test_ctrl_c_ends_a_run_in_order(project, zoo_process):
+    process = zoo_process("fit", "--config", "toy_pong.yaml", "--model.pause", "0.2", "--trainer.max_epochs", "100")
+    while not (project / "runs/toy_pong/version_0/checkpoints/last.ckpt").is_file():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert error.endswith("Interrupted; the same command with `--ckpt_path last` goes on.\n")
