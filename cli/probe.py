@@ -130,7 +130,8 @@ def _score(module: Any, data: AtariFrames, max_epochs: int, seed: int, device: s
                 f"{', '.join(data.variables)}: probe it on the frames that it was trained on"
             )
         name = type(module).__name__
-        return score_classifier(module.to(device).eval().predict_values, data, name=name, device=device)
+        classifier: Any = module.to(device).eval()
+        return score_classifier(classifier.predict_values, data, name=name, device=device)
     return probe_encoder(module, data, max_epochs=max_epochs, seed=seed, device=device, progress=True)
 
 

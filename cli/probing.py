@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +80,7 @@ def probe_encoder(
     features, sources = compute_features(encoder, data, seed=seed, device=device)
     encoded = time.perf_counter()
     L.seed_everything(seed, verbose=False)
-    weights = "last" if data.hparams["preset"] == "paper" else "best"
+    weights: Literal["last", "best"] = "last" if data.hparams["preset"] == "paper" else "best"
     probe = LinearProbe(feature_of_variable=sources, test_weights=weights)
     trainer = _trainer(max_epochs, device, progress)
     trainer.fit(probe, datamodule=features)

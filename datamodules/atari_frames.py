@@ -11,7 +11,14 @@ from datamodules import atari_collection, atari_emulator, atari_store
 from datamodules.atari_emulator import CollectionSettings
 from datamodules.atari_games import LabelMap, resolve_game
 from datamodules.atari_protocol import make_protocol
-from datamodules.atari_sampling import Plan, clip_rows, episode_uniform, training_plan, with_same_episode_rows
+from datamodules.atari_sampling import (
+    Plan,
+    clip_rows,
+    clips_per_epoch,
+    episode_uniform,
+    training_plan,
+    with_same_episode_rows,
+)
 from datamodules.atari_splits import Episodes, LabelledSplit, find_episodes, label_frames, split_episodes
 from datamodules.errors import DataError
 from datamodules.frame_memory import FrameMemory, MemoryMode
@@ -19,9 +26,6 @@ from datamodules.index_batches import Batch, IndexBatches, in_order
 
 PROBE_SEED_OFFSET = 100_000
 """Probes are trained on frames of their own: streams seeded this far from the encoder's."""
-
-LONGEST_DENSE_CLIP = 3
-"""Clips of up to this many frames start at every frame of an epoch; longer ones show about each frame once."""
 
 
 class AtariFrames(L.LightningDataModule):
@@ -229,8 +233,7 @@ class AtariFrames(L.LightningDataModule):
     def _clip_batches(self, split: str) -> IndexBatches:
         episodes = self.episodes[split]
         clips, episode_of_clip = clip_rows(episodes, self.clip_length, self.protocol)
-        number = len(clips) if self.clip_length <= LONGEST_DENSE_CLIP else len(clips) // self.clip_length
-        number = max(number, 1)
+        number = clips_per_epoch(len(clips), len(episodes), self.clip_length, self.protocol)
         plan = training_plan(episode_of_clip, self.protocol, number, self.seed)
         if self.same_episode_negatives:
             plan = with_same_episode_rows(plan, episodes, episode_of_clip, self.seed)

@@ -10,6 +10,9 @@ from datamodules.atari_protocol import Protocol
 from datamodules.atari_splits import Episodes
 from datamodules.index_batches import epoch_generator, permutation
 
+LONGEST_DENSE_CLIP = 3
+"""Clips of up to this many frames start at every frame of an epoch."""
+
 Plan = Callable[[int], Tensor]
 
 
@@ -34,6 +37,17 @@ def clip_rows(episodes: Episodes, clip_length: int, protocol: Protocol) -> tuple
         clips.append(rows)
         index.append(np.full(len(rows), episode))
     return np.concatenate(clips), np.concatenate(index)
+
+
+def clips_per_epoch(num_clips: int, num_episodes: int, clip_length: int, protocol: Protocol) -> int:
+    """How many clips an epoch shows.
+
+    Pairs and triples: as many as there are. Longer clips overlap in nearly all their frames: "frame" sampling shows
+    each frame about once, "episode" sampling draws ``clip_length`` clips per episode, as the released CPC did.
+    """
+    if clip_length <= LONGEST_DENSE_CLIP:
+        return num_clips
+    return num_episodes * clip_length if protocol.sampling == "episode" else max(num_clips // clip_length, 1)
 
 
 def training_plan(episode_of_item: np.ndarray, protocol: Protocol, num_items: int, seed: int) -> Plan:

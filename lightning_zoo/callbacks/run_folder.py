@@ -32,10 +32,11 @@ class RunFolder(CSVLogger):
         super().__init__(save_dir, name or "", version, flush_logs_every_n_steps=flush_logs_every_n_steps)
         self._resume_step: int | None = None
 
-    def place(self, name: str, version: int | str, resume_step: int | None = None) -> None:
-        """Settle where the run lies; with `resume_step` its metrics up to this step are kept."""
+    def place(self, name: str, folder: str, resume_step: int | None = None) -> None:
+        """Settle where the run lies, `<save_dir>/<name>/<folder>`; with `resume_step` keep its metrics up to there."""
         self._name = name
-        self._version = version
+        number = folder.removeprefix("version_")
+        self._version = int(number) if number.isdigit() else folder
         self._resume_step = resume_step
 
     @property

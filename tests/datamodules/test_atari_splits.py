@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from datamodules.atari_emulator import CollectionSettings
 from datamodules.atari_protocol import CLEAN, PAPER, make_protocol
-from datamodules.atari_sampling import clip_rows, episode_uniform, training_plan, with_same_episode_rows
+from datamodules.atari_sampling import (
+    clip_rows,
+    clips_per_epoch,
+    episode_uniform,
+    training_plan,
+    with_same_episode_rows,
+)
 from datamodules.atari_splits import Episodes, find_episodes, label_entropies, label_frames, split_episodes
 from datamodules.atari_store import Recording
 from datamodules.errors import DataError
@@ -195,6 +201,14 @@ def test_sampling_by_frame_shows_nothing_twice():
     plan = training_plan(np.zeros(50, int), CLEAN, 50, seed=0)
     assert sorted(plan(3).tolist()) == list(range(50))
     assert len(set(training_plan(np.zeros(50, int), CLEAN, 7, seed=0)(0).tolist())) == 7
+
+
+@pytest.mark.parametrize(
+    ("clip_length", "protocol", "number"),
+    [(2, CLEAN, 900), (3, PAPER, 900), (100, CLEAN, 9), (100, PAPER, 500), (1000, CLEAN, 1)],
+)
+def test_long_clips_do_not_start_at_every_frame(clip_length, protocol, number):
+    assert clips_per_epoch(900, 5, clip_length, protocol) == number
 
 
 def test_negatives_are_of_the_same_episode():
