@@ -123,7 +123,7 @@ def _labelled_data(trained_on: dict[str, Any], options: dict[str, Any]) -> Atari
 def _score(module: Any, data: AtariFrames, max_epochs: int, seed: int, device: str) -> ProbeScores:
     from .probing import probe_encoder, score_classifier
 
-    if hasattr(module, "predict_values"):
+    if callable(getattr(module, "predict", None)) and "variables" in module.hparams:
         if list(module.hparams["variables"]) != data.variables:
             raise CheckpointError(
                 f"{type(module).__name__} was trained for {', '.join(module.hparams['variables'])}; the data have "
@@ -131,7 +131,7 @@ def _score(module: Any, data: AtariFrames, max_epochs: int, seed: int, device: s
             )
         name = type(module).__name__
         classifier: Any = module.to(device).eval()
-        return score_classifier(classifier.predict_values, data, name=name, device=device)
+        return score_classifier(classifier.predict, data, name=name, device=device)
     return probe_encoder(module, data, max_epochs=max_epochs, seed=seed, device=device, progress=True)
 
 

@@ -65,13 +65,21 @@ class Majority(Loadable, L.LightningModule):
         log_share = (self.counts + 1).double().log() - (self.counts.sum(1, keepdim=True) + VALUES).double().log()
         return -log_share.gather(1, labels.T).mean().float()
 
+    def count(self, labels: Tensor) -> None:
+        """Count labels (n, K) without a training run."""
+        assert self.counts is not None
+        self.counts += self._count(labels)
+
+    def _count(self, labels: Tensor) -> Tensor:
+        assert self.counts is not None
+        index = labels + VALUES * torch.arange(len(self.counts), device=labels.device)
+        return torch.bincount(index.flatten(), minlength=self.counts.numel()).view_as(self.counts)
+
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Count one batch, on all processes together."""
         assert self.counts is not None
-        index = batch["labels"] + VALUES * torch.arange(len(self.counts), device=batch["labels"].device)
-        counts = torch.bincount(index.flatten(), minlength=self.counts.numel()).view_as(self.counts)
         # Summed here, not after the epoch: DDP overwrites all buffers by those of the first process at each step.
-        self.counts += self.trainer.strategy.reduce(counts, reduce_op="sum")
+        self.counts += self.trainer.strategy.reduce(self._count(batch["labels"]), reduce_op="sum")
         loss = self.loss(batch["labels"])
         self.log("train/loss", loss)
         return loss + 0 * self.nothing.sum()
