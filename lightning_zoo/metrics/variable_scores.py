@@ -47,12 +47,12 @@ class VariableScores(Metric):
             "accuracy": share of right predictions.
             "mean_absolute_error": in units of the RAM byte.
         """
-        confusion = self.confusion.double()  # (K, label, prediction)
+        confusion = self.confusion.cpu().double()  # (K, label, prediction)
         right = confusion.diagonal(dim1=1, dim2=2)
         labelled, predicted = confusion.sum(2), confusion.sum(1)
         total = labelled.sum(1).clamp(min=1)
         f1 = 2 * right / (labelled + predicted).clamp(min=1)
-        values = torch.arange(self.num_classes, device=confusion.device, dtype=confusion.dtype)
+        values = torch.arange(self.num_classes, dtype=confusion.dtype)
         distance = (values[:, None] - values).abs()
         return {
             "f1": ((f1 * labelled).sum(1) / total).tolist(),
@@ -84,8 +84,8 @@ class VariableAccuracy(Metric):
         self.total += len(labels)
 
     def compute(self) -> Tensor:
-        """Shares of right predictions, float64 (K,), or a scalar where K is 1, since torchmetrics squeezes."""
-        return self.right.double() / self.total.clamp(min=1)
+        """Shares of right predictions, float64 on the CPU: (K,), or a scalar for K = 1, since torchmetrics squeezes."""
+        return self.right.cpu().double() / self.total.cpu().clamp(min=1)
 
 
 def category_means(values: Mapping[str, float], categories: Mapping[str, Sequence[str]]) -> dict[str, float]:

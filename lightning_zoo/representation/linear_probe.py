@@ -155,10 +155,11 @@ class LinearProbe(Loadable, L.LightningModule):
         improved = end_epoch(self, self.schedule, accuracy)
         if improved is not None and self.hparams["test_weights"] == "best":
             assert self.weight is not None
+            improved = improved.to(self.device)
             self.best_weight[improved] = self.weight.detach()[improved]
             self.best_bias[improved] = self.bias.detach()[improved]
-        stopped = self.schedule.stopped.sum().float()
-        self.log_dict({"val/accuracy": accuracy.mean().float(), "val/stopped": stopped}, sync_dist=True)
+        stopped = float(self.schedule.stopped.sum())
+        self.log_dict({"val/accuracy": float(accuracy.mean()), "val/stopped": stopped}, sync_dist=True)
 
     def test_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Count the predictions on features that neither training nor stopping has seen."""

@@ -62,8 +62,8 @@ class Majority(Loadable, L.LightningModule):
     def loss(self, labels: Tensor) -> Tensor:
         """Cross-entropy of labels (B, K) under the frequencies counted so far."""
         assert self.counts is not None
-        log_share = (self.counts + 1).double().log() - (self.counts.sum(1, keepdim=True) + VALUES).double().log()
-        return -log_share.gather(1, labels.T).mean().float()
+        log_share = (self.counts + 1).float().log() - (self.counts.sum(1, keepdim=True) + VALUES).float().log()
+        return -log_share.gather(1, labels.T).mean()
 
     def count(self, labels: Tensor) -> None:
         """Count labels (n, K) without a training run."""

@@ -139,7 +139,7 @@ class Supervised(Loadable, L.LightningModule):
     def on_train_start(self) -> None:
         """Take up the rates of a resumed run."""
         set_rates(self, self.schedule)
-        self._running = (~self.schedule.stopped).nonzero().flatten()
+        self._running = (~self.schedule.stopped).nonzero().flatten().to(self.device)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """One step of every classifier that has not stopped; the sum has the gradient of each one alone."""
@@ -163,9 +163,9 @@ class Supervised(Loadable, L.LightningModule):
         accuracy = self.accuracy.compute().reshape(-1)
         self.accuracy.reset()
         end_epoch(self, self.schedule, accuracy)
-        self._running = (~self.schedule.stopped).nonzero().flatten()
-        stopped = self.schedule.stopped.sum().float()
-        self.log_dict({"val/accuracy": accuracy.mean().float(), "val/stopped": stopped}, sync_dist=True)
+        self._running = (~self.schedule.stopped).nonzero().flatten().to(self.device)
+        stopped = float(self.schedule.stopped.sum())
+        self.log_dict({"val/accuracy": float(accuracy.mean()), "val/stopped": stopped}, sync_dist=True)
 
     def test_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Count the predictions on frames that neither training nor stopping has seen."""

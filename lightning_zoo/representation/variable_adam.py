@@ -43,9 +43,9 @@ class VariableAdam(Optimizer):
         super().__init__(parameters, {"lr": learning_rate, "rates": rates, "betas": betas, "eps": epsilon})
 
     def set_rates(self, rates: Tensor) -> None:
-        """Take these learning rates (K,) from the next step on."""
+        """Take these learning rates (K,) from the next step on; they are kept on the CPU."""
         for group in self.param_groups:
-            group["rates"] = rates.detach().clone()
+            group["rates"] = rates.detach().cpu().double()
             group["lr"] = float(rates.max())
 
     @torch.no_grad()
@@ -73,6 +73,7 @@ class VariableAdam(Optimizer):
         mean.lerp_(gradient, 1 - first)
         square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
         denominator = square.sqrt().div_((1 - second ** state["step"]) ** 0.5).add_(group["eps"])
-        sizes = group["rates"].to(parameter.device) / (1 - first ** state["step"])
-        sizes = sizes.to(parameter.dtype).view(-1, *[1] * (parameter.dim() - 1))
+        sizes = group["rates"] / (1 - first ** state["step"])
+        # Cast first: not every device knows float64.
+        sizes = sizes.to(parameter.dtype).to(parameter.device).view(-1, *[1] * (parameter.dim() - 1))
         parameter.sub_(mean.div(denominator).mul_(sizes))

@@ -8,14 +8,16 @@ from torch import Tensor, nn
 
 from lightning_zoo.representation.variable_adam import VariableAdam
 
+_STATE = ("learning_rates", "best", "plateau_best", "plateau_epochs", "stop_epochs", "stopped")
+
 
 class VariableSchedule(nn.Module):
     """A plateau schedule and early stopping for K models at once, on K scores of which higher is better.
 
     Model k's rate is that of `torch.optim.lr_scheduler.ReduceLROnPlateau` with its default threshold (a score counts as
     better above 1.0001 times the best). Its stopping is the AtariARI benchmark's: a score that is not above the best
-    counts, and the model stops at ``stop_patience`` of them in a row. All state lies in buffers, so that a checkpoint
-    holds it.
+    counts, and the model stops at ``stop_patience`` of them in a row. The state is part of ``state_dict``, but neither
+    parameter nor buffer: it stays float64 on the CPU, whatever the precision and the device of the models.
 
     Args:
         num_models: K.
@@ -31,12 +33,6 @@ class VariableSchedule(nn.Module):
 
     threshold = 1e-4
     smallest_change = 1e-8
-    learning_rates: Tensor
-    best: Tensor
-    plateau_best: Tensor
-    plateau_epochs: Tensor
-    stop_epochs: Tensor
-    stopped: Tensor
 
     def __init__(
         self,
@@ -57,14 +53,22 @@ class VariableSchedule(nn.Module):
         self.patience = patience
         self.min_learning_rate = min_learning_rate
         self.stop_patience = stop_patience
-        # float64, so that a rate lowered several times is the number that Python's floats give.
         none_yet = torch.full((num_models,), -torch.inf, dtype=torch.float64)
-        self.register_buffer("learning_rates", torch.full_like(none_yet, learning_rate))
-        self.register_buffer("best", none_yet)
-        self.register_buffer("plateau_best", none_yet.clone())
-        self.register_buffer("plateau_epochs", torch.zeros(num_models, dtype=torch.int64))
-        self.register_buffer("stop_epochs", torch.zeros(num_models, dtype=torch.int64))
-        self.register_buffer("stopped", torch.zeros(num_models, dtype=torch.bool))
+        self.learning_rates = torch.full_like(none_yet, learning_rate)
+        self.best = none_yet
+        self.plateau_best = none_yet.clone()
+        self.plateau_epochs = torch.zeros(num_models, dtype=torch.int64)
+        self.stop_epochs = torch.zeros(num_models, dtype=torch.int64)
+        self.stopped = torch.zeros(num_models, dtype=torch.bool)
+
+    def get_extra_state(self) -> Tensor:
+        """The state as float64 (6, K), for ``state_dict``."""
+        return torch.stack([getattr(self, name).double() for name in _STATE])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take up a state that `get_extra_state` gave."""
+        for name, row in zip(_STATE, state.cpu(), strict=True):
+            setattr(self, name, row.to(getattr(self, name).dtype))
 
     def rates(self) -> Tensor:
         """The learning rates (K,), zero for a model that has stopped."""
@@ -77,7 +81,7 @@ class VariableSchedule(nn.Module):
         Returns:
             Whether each model that still runs has its best score so far, bool (K,).
         """
-        scores = scores.double().reshape(-1)
+        scores = scores.cpu().double().reshape(-1)
         improved = ~(scores <= self.best) & ~self.stopped
         self.best = torch.where(improved, scores, self.best)
         self.stop_epochs = torch.where(improved, 0, self.stop_epochs + (~self.stopped).long())

@@ -86,6 +86,17 @@ def test_state_goes_on_from_a_checkpoint():
     assert torch.equal(whole.rates(), second.rates())
 
 
+def test_precision_and_device_of_the_models_do_not_touch_the_state():
+    scores = curves()
+    plain, moved = VariableSchedule(scores.shape[1]), VariableSchedule(scores.shape[1])
+    moved = torch.nn.ModuleDict({"schedule": moved}).to(torch.bfloat16)["schedule"]
+    for epoch in range(30):
+        plain.step(scores[epoch])
+        moved.step(scores[epoch])
+    assert torch.equal(moved.rates(), plain.rates())
+    assert torch.equal(moved.best, plain.best)
+
+
 def test_bad_values_are_named():
     with pytest.raises(ValueError, match=r"plateau_factor .*1\.5"):
         VariableSchedule(1, factor=1.5)
