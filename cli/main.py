@@ -74,7 +74,21 @@ def _call(name: str, words: list[str]) -> None:
 
     from .parser import OneLineParser
 
-    auto_cli(function, args=words, prog=f"lightning_zoo {name}", as_positional=False, parser_class=OneLineParser)
+    words = _spell_out_flags(words, function)
+    options = {"prog": f"lightning_zoo {name}", "allow_abbrev": False}
+    auto_cli(function, args=words, as_positional=False, parser_class=OneLineParser, **options)
+
+
+def _spell_out_flags(words: list[str], function: Callable[..., None]) -> list[str]:
+    """`--baselines` for `--baselines true`, which is all that jsonargparse takes."""
+    switches = {f"--{name}" for name, value in function.__annotations__.items() if value in (bool, "bool")}
+    spelled = []
+    for place, word in enumerate(words):
+        spelled.append(word)
+        following = words[place + 1 : place + 2]
+        if word in switches and (not following or following[0].startswith("--")):
+            spelled.append("true")
+    return spelled
 
 
 def usage() -> str:

@@ -109,12 +109,14 @@ def _labelled_data(trained_on: dict[str, Any], options: dict[str, Any]) -> Atari
     import inspect
 
     from datamodules.atari_frames import AtariFrames
+    from datamodules.atari_games import state_variables
 
     known = inspect.signature(AtariFrames).parameters
     arguments = {name: value for name, value in trained_on.items() if name in known}
     arguments |= {name: value for name, value in options.items() if value is not None}
     arguments |= {"serve": "labelled", "same_episode_negatives": False, "batch_size": 64}
     data = AtariFrames(**arguments)
+    state_variables(data.game)  # before minutes go into frames that have no labels
     data.prepare_data()
     data.setup()
     return data

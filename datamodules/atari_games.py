@@ -59,7 +59,7 @@ def resolve_game(name: str) -> str:
     plain = "".join(letter for letter in plain if letter.isalnum())
     if plain in games:
         return games[plain]
-    near = [games[match] for match in get_close_matches(plain, games, n=3, cutoff=0.5)]
+    near = [games[match] for match in get_close_matches(plain, games, n=3, cutoff=0.6)]
     hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(sorted(games.values()))}"
     raise DataError(f"game: {name!r} is no game of the emulator; {hint}")
 
