@@ -75,8 +75,14 @@ def _call(name: str, words: list[str]) -> None:
     from .parser import OneLineParser
 
     words = _spell_out_flags(words, function)
-    options = {"prog": f"lightning_zoo {name}", "allow_abbrev": False}
-    auto_cli(function, args=words, as_positional=False, parser_class=OneLineParser, **options)
+    auto_cli(
+        function,
+        args=words,
+        prog=f"lightning_zoo {name}",
+        as_positional=False,
+        allow_abbrev=False,
+        parser_class=OneLineParser,
+    )
 
 
 def _spell_out_flags(words: list[str], function: Callable[..., None]) -> list[str]:

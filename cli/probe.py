@@ -38,8 +38,8 @@ def probe(
 ) -> None:
     """Measure with linear probes what an encoder knows of a game's state.
 
-    Labelled frames are collected if they are missing. What the checkpoint was trained on is the default for every option
-    that is left out.
+    Labelled frames are collected if they are missing. What the checkpoint was trained on is the default of every
+    option.
 
     Args:
         ckpt_path: a checkpoint of any module with `encode`, or `last` or `best` for the newest run's.

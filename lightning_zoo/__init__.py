@@ -27,7 +27,7 @@ METHODS = {
 
 _FUNCTIONS = {"load": "lightning_zoo.checkpoints"}
 
-__all__ = ["METHODS", "__version__", *METHODS, *_FUNCTIONS]  # noqa: PLE0604
+__all__ = ["METHODS", "__version__", *METHODS, *_FUNCTIONS]
 
 
 def __getattr__(name: str) -> Any:

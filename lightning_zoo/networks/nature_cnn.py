@@ -106,7 +106,8 @@ def _map_shapes(
         width = (width + 2 * padding - kernel) // stride + 1
         if height < 1 or width < 1:
             raise ValueError(
-                f"frames of {frame_size[0]}x{frame_size[1]} leave nothing after {name} (kernel {kernel}, stride {stride})"
+                f"frames of {frame_size[0]}x{frame_size[1]} leave nothing after {name}: "
+                f"kernel_sizes {kernel} and strides {stride} are too large"
             )
         shapes[name] = (layer.out_channels, height, width)
     return shapes
