@@ -4,33 +4,26 @@ import errno
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import queue
+import subprocess
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
-from datamodules import atari_store
-from datamodules.atari_emulator import CollectionSettings, Policy, Row, collect_stream
+from datamodules import atari_store, atari_worker
+from datamodules.atari_emulator import CollectionSettings
+from datamodules.atari_worker import Block
 from datamodules.errors import DataError
 
-ROWS_PER_BLOCK = 256
 BLOCKS_IN_FLIGHT = 16
-
-
-class _Block(NamedTuple):
-    """Consecutive rows of one stream, on their way from a worker to the writer."""
-
-    first: int
-    frames: list[bytes]
-    columns: dict[str, np.ndarray]
 
 
 def recording_path(settings: CollectionSettings, root: str | Path) -> Path:
@@ -143,104 +136,37 @@ def _write_whole(path: Path, content: bytes | memoryview) -> None:
         raise
 
 
-def _blocks(settings: CollectionSettings, num_workers: int) -> Iterator[_Block]:
+def _blocks(settings: CollectionSettings, num_workers: int) -> Iterator[Block]:
     """Blocks of all streams from worker processes, in the order in which they come."""
-    # Spawned workers share nothing with a parent that may hold threads, CUDA contexts or locks.
-    context = multiprocessing.get_context("spawn")
-    streams: Any = context.Queue()
-    blocks: Any = context.Queue(BLOCKS_IN_FLIGHT)
-    for stream in range(settings.num_streams):
-        streams.put(stream)
-    workers = [
-        context.Process(target=_work, args=(settings, streams, blocks), daemon=True, name=f"collect-{index}")
-        for index in range(num_workers)
-    ]
+    shares = [range(index, settings.num_streams, num_workers) for index in range(num_workers)]
+    workers = [atari_worker.start(settings, share) for share in shares]
+    received: queue.Queue[Block | Exception | None] = queue.Queue(BLOCKS_IN_FLIGHT)
     for worker in workers:
-        worker.start()
+        threading.Thread(target=_forward, args=(worker, received), daemon=True).start()
     try:
-        received = 0
-        while received < settings.num_frames:
-            block = _next_block(blocks, workers)
-            received += len(block.frames)
-            yield block
+        running = num_workers
+        while running:
+            block = received.get()
+            if isinstance(block, Exception):
+                raise block
+            if block is None:
+                running -= 1
+            else:
+                yield block
     finally:
         for worker in workers:
-            worker.terminate()
-            worker.join()
+            worker.kill()
+            worker.wait()
 
 
-def _next_block(blocks: Any, workers: list[Any]) -> _Block:
-    while True:
-        try:
-            block = blocks.get(timeout=2)
-        except queue.Empty:
-            dead = [worker for worker in workers if worker.exitcode not in (None, 0)]
-            if dead:
-                raise DataError(f"collection worker {dead[0].name} died with exit code {dead[0].exitcode}") from None
-            continue
-        if isinstance(block, str):
-            raise DataError(block)
-        return block
-
-
-def _work(settings: CollectionSettings, streams: Any, blocks: Any) -> None:
-    """A worker process: take streams until none is left, send blocks of compressed rows."""
+def _forward(worker: "subprocess.Popen[bytes]", received: "queue.Queue[Block | Exception | None]") -> None:
+    """A thread: hand a worker's blocks on, then None, or the error that ended it."""
     try:
-        policy = _load_policy(settings)
-        while True:
-            try:
-                stream = streams.get(timeout=1)
-            except queue.Empty:
-                return
-            for block in _stream_blocks(settings, stream, policy):
-                _send(blocks, block)
-    except KeyboardInterrupt:
-        return
-    except Exception as error:
-        _send(blocks, str(error) if isinstance(error, DataError) else f"collection: {type(error).__name__}: {error}")
-
-
-def _stream_blocks(settings: CollectionSettings, stream: int, policy: Policy | None) -> Iterator[_Block]:
-    first = sum(settings.stream_frames(earlier) for earlier in range(stream))
-    rows: list[Row] = []
-    compressed: list[bytes] = []
-    for row in collect_stream(settings, stream, policy):
-        compressed.append(zlib.compress(row.frame.tobytes(), 1))
-        rows.append(row._replace(frame=np.empty(0, np.uint8)))
-        if len(rows) == ROWS_PER_BLOCK:
-            yield _Block(first, compressed, _columns(rows, stream))
-            first, rows, compressed = first + len(rows), [], []
-    if rows:
-        yield _Block(first, compressed, _columns(rows, stream))
-
-
-def _send(blocks: Any, block: _Block | str) -> None:
-    """Hand a block to the writer, or end this process if the writer was killed."""
-    parent = multiprocessing.parent_process()
-    while True:
-        if parent is not None and not parent.is_alive():
-            os._exit(1)
-        try:
-            return blocks.put(block, timeout=1)
-        except queue.Full:
-            continue
-
-
-def _columns(rows: list[Row], stream: int) -> dict[str, np.ndarray]:
-    columns = {
-        name: np.asarray([getattr(row, name) for row in rows], kind)
-        for name, (kind, _) in atari_store.COLUMNS.items()
-        if name != "stream"
-    }
-    return columns | {"stream": np.full(len(rows), stream, "i2")}
-
-
-def _load_policy(settings: CollectionSettings) -> Policy | None:
-    if settings.policy == "random":
-        return None
-    from datamodules.atari_policy import load_policy
-
-    return load_policy(settings)
+        for block in atari_worker.receive(worker):
+            received.put(block)
+        received.put(None)
+    except DataError as error:
+        received.put(error)
 
 
 def _disk_message(error: OSError, path: Path, settings: CollectionSettings) -> str:

@@ -164,8 +164,8 @@ class Emulator:
 
 def to_gray(rgb: np.ndarray) -> np.ndarray:
     """Luma of (..., 3) uint8 by the fixed-point rule that the emulator's own gray screen and OpenCV follow."""
-    red, green, blue = (rgb[..., channel].astype(np.uint32) for channel in range(3))
-    return ((red * 4899 + green * 9617 + blue * 1868 + 8192) >> 14).astype(np.uint8)
+    weighted = rgb[..., 0] * np.uint32(4899) + rgb[..., 1] * np.uint32(9617) + rgb[..., 2] * np.uint32(1868)
+    return np.right_shift(weighted + np.uint32(8192), 14).astype(np.uint8)
 
 
 def collect_stream(settings: CollectionSettings, stream: int, policy: Policy | None = None) -> Iterator[Row]:

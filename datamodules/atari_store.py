@@ -11,22 +11,11 @@ import h5py
 import numpy as np
 
 from datamodules.atari_emulator import RAM_BYTES, CollectionSettings
+from datamodules.atari_worker import COLUMN_TYPES
 from datamodules.errors import DataError
 
 FORMAT = "lightning_zoo atari recording"
 VERSION = 1
-
-COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "ram": ("u1", (RAM_BYTES,)),
-    "action": ("i2", ()),
-    "reward": ("f4", ()),
-    "terminated": ("?", ()),
-    "truncated": ("?", ()),
-    "lives": ("i2", ()),
-    "episode_start": ("?", ()),
-    "stream": ("i2", ()),
-}
-"""Everything that is stored per frame beside the frame: name, type, shape."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +27,7 @@ class Recording:
         settings: how it was collected.
         versions: of the packages that collected it.
         frames: one zlib stream per frame.
-        columns: the arrays of `COLUMNS`, each (N, ...).
+        columns: what was recorded beside the frames, each (N,), "ram" (N, 128).
     """
 
     path: Path
@@ -56,7 +45,8 @@ def create(target: Path | io.BytesIO, settings: CollectionSettings, versions: di
     file = h5py.File(target, "w")
     number, shape = settings.num_frames, settings.frame_shape
     file.create_dataset("frames", (number, *shape), "u1", chunks=(1, *shape), compression="gzip", compression_opts=1)
-    for name, (kind, item) in COLUMNS.items():
+    for name, kind in COLUMN_TYPES.items():
+        item = (RAM_BYTES,) if name == "ram" else ()
         file.create_dataset(name, (number, *item), kind, chunks=(min(number, 4096), *item), compression="gzip")
     file.attrs.update(format=FORMAT, version=VERSION, complete=False)
     file.attrs["settings"] = json.dumps(settings.to_dict())
@@ -91,7 +81,7 @@ def read(path: Path, expected: CollectionSettings | None = None, *, image: io.By
         with h5py.File(image or path, "r") as file:
             settings = _check(path, file)
             frames = _read_frames(file["frames"])
-            columns = {name: file[name][:] for name in COLUMNS}
+            columns = {name: file[name][:] for name in COLUMN_TYPES}
             versions = json.loads(file.attrs["versions"])
     except (OSError, KeyError, RuntimeError, json.JSONDecodeError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__

@@ -8,12 +8,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def by_place(feature_map: Tensor) -> Tensor:
+    """Local features (B, P, C) of a feature map (B, C, H, W), in the memory order that the products below want."""
+    return feature_map.flatten(2).transpose(1, 2).contiguous()
+
+
 def global_local_logits(queries: Tensor, keys: Tensor) -> Tensor:
     """Scores of global queries against the local features of every place, eq. 3 of ST-DIM (left).
 
     Args:
-        queries: (N, C) projected global features, or (N, C, P) if each place has its own projection.
-        keys: (M, C, P) local features at P places.
+        queries: (N, C) projected global features, or (N, P, C) if each place has its own projection.
+        keys: (M, P, C) local features at P places.
 
     Returns:
         (P, N, M): at each place, every query against every key.
@@ -21,21 +26,22 @@ def global_local_logits(queries: Tensor, keys: Tensor) -> Tensor:
     if queries.dim() == 3:
         return local_local_logits(queries, keys)
     with torch.autocast(queries.device.type, enabled=False):
-        return torch.einsum("ic,jcp->pij", queries.float(), keys.float())
+        scores = keys.float().flatten(0, 1) @ queries.float().T  # (M * P, N)
+        return scores.unflatten(0, keys.shape[:2]).permute(1, 2, 0)
 
 
 def local_local_logits(queries: Tensor, keys: Tensor) -> Tensor:
     """Scores of local queries against the local features at the same place, eq. 3 of ST-DIM (right).
 
     Args:
-        queries: (N, C, P) projected local features at P places.
-        keys: (M, C, P) local features at the same places.
+        queries: (N, P, C) projected local features at P places.
+        keys: (M, P, C) local features at the same places.
 
     Returns:
         (P, N, M): at each place, every query against every key.
     """
     with torch.autocast(queries.device.type, enabled=False):
-        return torch.einsum("icp,jcp->pij", queries.float(), keys.float())
+        return torch.bmm(queries.float().transpose(0, 1), keys.float().permute(1, 2, 0))
 
 
 def pair_logits(queries: Tensor, keys: Tensor) -> Tensor:

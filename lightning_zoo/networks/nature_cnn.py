@@ -64,6 +64,8 @@ class NatureCNN(nn.Module):
         for layer in [*self.layers.values(), self.linear]:
             nn.init.orthogonal_(layer.weight, nn.init.calculate_gain("relu"))  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        # An eighth faster on a CPU, and the local features of a place then lie side by side.
+        self.layers.to(memory_format=torch.channels_last)
 
     default_local_layer = "conv3"
 

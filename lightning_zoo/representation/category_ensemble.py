@@ -119,7 +119,7 @@ class CategoryEnsemble(Loadable, L.LightningModule):
         terms: dict[str, Tensor] = {}
         for name, member in self.members.items():
             assert isinstance(member, STDIM)
-            terms[f"{name}_loss"] = member.loss(pairs)["loss"]
+            terms[f"{name}_loss"] = member.loss(pairs, accuracies=False)["loss"]
         terms["loss"] = torch.stack(list(terms.values())).sum()
         return terms
 

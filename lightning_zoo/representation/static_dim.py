@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.losses.gather import gather_keys
-from lightning_zoo.losses.infonce import global_local_logits, infonce, matching_accuracy
+from lightning_zoo.losses.infonce import by_place, global_local_logits, infonce, matching_accuracy
 from lightning_zoo.networks.encoders import EncoderName, as_float, make_encoder
 from lightning_zoo.step_logging import logs_now
 
@@ -62,7 +62,7 @@ class StaticDIM(Loadable, L.LightningModule):
         if frames.dim() == 5:
             frames = frames[:, -1]
         maps = self.encoder.maps(as_float(frames, self.encoder.input_channels))
-        keys = maps[self.local_layer].flatten(2)  # (B, C, P)
+        keys = by_place(maps[self.local_layer])  # (B, P, C)
         keys, first_positive = gather_keys(keys) if self.gather_negatives else (keys, 0)
         logits = global_local_logits(self.scores(self.encoder.features(maps)), keys)
         return {

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.losses.infonce import (
+    by_place,
     global_local_logits,
     local_local_logits,
     matching_accuracy,
@@ -72,7 +73,8 @@ class ThreeFrameDIM(Loadable, L.LightningModule):
         maps = self.encoder.maps(as_float(triples.flatten(0, 1), self.encoder.input_channels))
         first_maps = Maps((name, m.unflatten(0, triples.shape[:2])[:, 0]) for name, m in maps.items())
         features = self.encoder.features(first_maps)  # (B, feature_size)
-        first, second, third = maps[self.local_layer].flatten(2).unflatten(0, triples.shape[:2]).unbind(1)  # (B, C, P)
+        local = by_place(maps[self.local_layer]).unflatten(0, triples.shape[:2])  # (B, 3, P, C)
+        first, second, third = (frames.contiguous() for frames in local.unbind(1))
         terms: dict[str, Tensor] = {}
         for name, scores, anchor in (
             ("global_local", self.global_scores, features),
@@ -119,10 +121,10 @@ def _pairwise_scores(anchor_size: int, depth: int) -> nn.ModuleDict:
 
 
 def _logits(scores: nn.Module, queries: Tensor, keys: Tensor) -> Tensor:
-    """(P, B, B) of queries (B, D) or (B, C, P), projected by ``scores``, against keys (B, C, P)."""
+    """(P, B, B) of queries (B, D) or (B, P, C), projected by ``scores``, against keys (B, P, C)."""
     if queries.dim() == 2:
         return global_local_logits(scores(queries), keys)
-    return local_local_logits(scores(queries.transpose(1, 2)).transpose(1, 2), keys)
+    return local_local_logits(scores(queries), keys)
 
 
 def _triples(batch: dict[str, Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from datamodules import atari_collection, atari_store
+from datamodules import atari_store, atari_worker
 from datamodules.atari_collection import collect_frames, fingerprint, recording_path
 from datamodules.atari_emulator import CollectionSettings, collect_stream
 from datamodules.errors import DataError
@@ -215,15 +215,33 @@ def test_a_worker_that_fails_is_reported(tmp_path):
 
 
 def test_a_worker_that_dies_is_reported(tmp_path, monkeypatch):
-    class Dead:
-        exitcode = -9
-        name = "collect-0"
+    start = atari_worker.start
 
-    class Empty:
-        def get(self, timeout):
-            import queue
+    def start_and_kill(settings, streams):
+        worker = start(settings, streams)
+        worker.kill()
+        return worker
 
-            raise queue.Empty
+    monkeypatch.setattr(atari_worker, "start", start_and_kill)
+    with pytest.raises(DataError, match="a collecting process died with exit code -9"):
+        collect_frames(SETTINGS, tmp_path, num_workers=1)
+    assert not list(tmp_path.glob("*.h5"))
 
-    with pytest.raises(DataError, match="worker collect-0 died with exit code -9"):
-        atari_collection._next_block(Empty(), [Dead()])
+
+WITHOUT_A_MAIN_GUARD = """
+import sys
+from datamodules.atari_collection import collect_frames
+from datamodules.atari_emulator import CollectionSettings
+
+print(collect_frames(CollectionSettings(game="pong", num_frames=64, seed=0, num_streams=2), sys.argv[1], num_workers=2))
+"""
+
+
+def test_a_script_needs_no_main_guard(tmp_path):
+    (tmp_path / "script.py").write_text(WITHOUT_A_MAIN_GUARD)
+    # A folder of this name in the working directory must not stand in for the package.
+    (tmp_path / "datamodules").mkdir()
+    command = [sys.executable, "-P", "script.py", "data"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / done.stdout.strip()).is_file()

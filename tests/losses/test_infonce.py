@@ -40,28 +40,28 @@ def check_equal(fast, slow, inputs):
 
 
 def test_local_scores_compare_the_same_place_of_different_items():
-    queries, keys = random(3, 5, 4, seed=1), random(6, 5, 4, seed=2)
+    queries, keys = random(3, 4, 5, seed=1), random(6, 4, 5, seed=2)
     logits = local_local_logits(queries, keys)
     assert logits.shape == (4, 3, 6)
     for place in range(4):
         for i in range(3):
             for j in range(6):
-                expected = sum(queries[i, c, place] * keys[j, c, place] for c in range(5))
+                expected = sum(queries[i, place, c] * keys[j, place, c] for c in range(5))
                 torch.testing.assert_close(logits[place, i, j], expected)
 
 
 def test_global_scores_compare_one_query_with_every_place():
-    queries, keys = random(3, 5, seed=1), random(3, 5, 4, seed=2)
+    queries, keys = random(3, 5, seed=1), random(3, 4, 5, seed=2)
     logits = global_local_logits(queries, keys)
     for place in range(4):
-        torch.testing.assert_close(logits[place], queries @ keys[:, :, place].T)
+        torch.testing.assert_close(logits[place], queries @ keys[:, place].T)
 
 
 def test_global_scores_with_a_query_per_place():
-    queries, keys = random(3, 5, 4, seed=1), random(3, 5, 4, seed=2)
+    queries, keys = random(3, 4, 5, seed=1), random(3, 4, 5, seed=2)
     logits = global_local_logits(queries, keys)
     for place in range(4):
-        torch.testing.assert_close(logits[place], queries[:, :, place] @ keys[:, :, place].T)
+        torch.testing.assert_close(logits[place], queries[:, place] @ keys[:, place].T)
 
 
 def test_pair_scores():
@@ -71,9 +71,9 @@ def test_pair_scores():
 
 
 def test_infonce_is_the_mean_over_places_of_the_explicit_sum():
-    queries, keys = random(4, 5, 3, seed=1), random(4, 5, 3, seed=2)
+    queries, keys = random(4, 3, 5, seed=1), random(4, 3, 5, seed=2)
     fast = infonce(local_local_logits(queries, keys))
-    slow = sum(slow_infonce(queries[:, :, p] @ keys[:, :, p].T) for p in range(3)) / 3
+    slow = sum(slow_infonce(queries[:, p] @ keys[:, p].T) for p in range(3)) / 3
     check_equal(fast, slow, (queries, keys))
 
 
@@ -97,7 +97,7 @@ def test_matching_accuracy_counts_rows_whose_own_key_wins():
 
 @pytest.mark.parametrize("make", [local_local_logits, global_local_logits, pair_logits])
 def test_scores_stay_in_float32_under_bfloat16_autocast(make):
-    shapes = {local_local_logits: ((8, 64, 3), (8, 64, 3)), global_local_logits: ((8, 64), (8, 64, 3))}
+    shapes = {local_local_logits: ((8, 3, 64), (8, 3, 64)), global_local_logits: ((8, 64), (8, 3, 64))}
     first, second = shapes.get(make, ((8, 64), (8, 64)))
     queries, keys = random(*first, scale=3.0).bfloat16(), random(*second, scale=3.0, seed=1).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):

@@ -105,10 +105,10 @@ def test_p_of_one_leaves_the_local_scores_without_gradient(pairs):
 def test_a_projection_per_place(pairs):
     model = build(per_place_scores=True)
     layers = [torch.nn.Linear(256, 128) for _ in range(88)]
-    with torch.no_grad():  # outputs of one place lie 88 apart: (channel, place)
+    with torch.no_grad():  # outputs of one place lie side by side: (place, channel)
         for place, layer in enumerate(layers):
-            model.global_scores["conv3"].weight[place::88] = layer.weight
-            model.global_scores["conv3"].bias[place::88] = layer.bias
+            model.global_scores["conv3"].weight[place * 128 : (place + 1) * 128] = layer.weight
+            model.global_scores["conv3"].bias[place * 128 : (place + 1) * 128] = layer.bias
     terms = model.loss(pairs)
     frames = pairs.float() / 255
     features = model.encoder(frames[:, 1])
