@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lightning_zoo.allocator import keep_freed_memory
 from lightning_zoo.checkpoints import CheckpointError
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def probe(
     from .quiet import quiet
 
     quiet()
+    keep_freed_memory()
     path = _find(ckpt_path)
     options = {
         "game": game,

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules import DATASETS
 from lightning_zoo import METHODS
+from lightning_zoo.allocator import keep_freed_memory
 from lightning_zoo.callbacks.mlflow_store import MLflowStore
 from lightning_zoo.callbacks.run_folder import RunFolder
 from lightning_zoo.callbacks.run_record import RunRecord
@@ -185,6 +186,7 @@ def run(words: list[str]) -> None:
         KeyboardInterrupt: After Ctrl-C, once the run has ended in order.
     """
     quiet()
+    keep_freed_memory()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:

@@ -15,7 +15,7 @@ from datamodules import AtariFrames
 from lightning_zoo import STDIM
 from lightning_zoo.networks.nature_cnn import Maps
 
-STEPS = 12
+STEPS = 25
 ROUNDS = 5
 
 

@@ -14,6 +14,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from lightning_zoo.allocator import keep_freed_memory
+
 BENCHMARKS = {
     "loss": bench_stdim.loss,
     "step_overhead": bench_stdim.step_overhead,
@@ -29,6 +31,7 @@ def main(names: list[str]) -> int:
         print(f"no benchmark {sorted(unknown)[0]!r}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
     warnings.filterwarnings("ignore")
+    keep_freed_memory()  # as the command line does, for both sides of every ratio
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     table = Table(title=f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     for column in ("benchmark", "measured", "bound", "", "what was measured"):
