@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lightning_zoo.allocator import keep_freed_memory
 from lightning_zoo.checkpoints import CheckpointError
+
+from .allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from rich.table import Table

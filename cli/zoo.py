@@ -17,12 +17,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules import DATASETS
 from lightning_zoo import METHODS
-from lightning_zoo.allocator import keep_freed_memory
 from lightning_zoo.callbacks.mlflow_store import MLflowStore
 from lightning_zoo.callbacks.run_folder import RunFolder
 from lightning_zoo.callbacks.run_record import RunRecord
 from lightning_zoo.checkpoints import CheckpointError
 
+from .allocator import keep_freed_memory
 from .errors import UsageError
 from .explain import explain
 from .find_config import DEFAULTS

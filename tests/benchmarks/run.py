@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from lightning_zoo.allocator import keep_freed_memory
+from lightning_zoo.cli.allocator import keep_freed_memory
 
 BENCHMARKS = {
     "loss": bench_stdim.loss,

@@ -4,7 +4,7 @@ import resource
 import pytest
 import torch
 
-from lightning_zoo.allocator import keep_freed_memory
+from lightning_zoo.cli.allocator import keep_freed_memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
