@@ -3,8 +3,8 @@
 import ctypes
 import sys
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_LARGEST = 2**31 - 1
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
@@ -19,4 +19,4 @@ def keep_freed_memory() -> bool:
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all(mallopt(name, _LARGEST) == 1 for name in (_TRIM_THRESHOLD, _MMAP_THRESHOLD))
+    return mallopt is not None and mallopt(_TRIM_THRESHOLD, _NEVER) == 1 and mallopt(_MMAP_MAX, 0) == 1
