@@ -44,7 +44,8 @@ class CategoryEnsemble(Loadable, L.LightningModule):
     strides by Table 2.
 
     Args:
-        categories: the members, in the order of their features.
+        categories: the members, in the order of their features; without a category the ensemble cannot be probed on
+            games that have variables of it.
         learning_rates: per category, of Adam with eps 1e-5; 3e-4 by default.
         global_local_weights: per category, p of p GL + (1 - p) LL, null for GL + LL; by default 0.5 for
             agent_localization, 0.9 for score_clock_lives_display and misc, null for the rest.
