@@ -1,4 +1,15 @@
-"""The residual encoder of IMPALA (Espeholt et al. 2018, arXiv 1802.01561) for full Atari frames."""
+"""A residual encoder for full Atari frames: that of IMPALA (Espeholt et al. 2018, arXiv 1802.01561), as released.
+
+Anand et al. (2019) released it beside their Nature encoder, and here it is theirs. It differs from IMPALA's deep
+network (figure 3 there) as follows:
+
+1. Four blocks of 16, 32, 32 and 32 channels, for frames of 210x160; IMPALA's has three for 96x72.
+2. A residual unit is convolution, ReLU, convolution, sum, ReLU; IMPALA's is ReLU, convolution, ReLU, convolution, sum.
+   A map is therefore never negative, and the local features of the contrastive methods are not either.
+3. Convolutions pad by reflection and max-pooling pads nothing; IMPALA's convolutions pad with zeros, and its pooling
+   pads as well. A ReLU follows the pooling.
+4. No LSTM, and no previous action or reward among the inputs.
+"""
 
 from collections import OrderedDict
 
@@ -11,15 +22,17 @@ from lightning_zoo.networks.nature_cnn import Maps
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect")
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect")
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(torch.relu(self.first(torch.relu(x))))
+        return torch.relu(x + self.second(torch.relu(self.first(x))))
 
 
 class ImpalaCNN(nn.Module):
-    """Four blocks of convolution, max-pooling and two residual units, then a linear layer with ReLU.
+    """Four blocks of convolution, max-pooling, ReLU and two residual units, then a linear layer with ReLU.
+
+    The map "block3" (32 x 25 x 19) holds the local features, as released; weights start as PyTorch's layers do.
 
     Args:
         input_channels: 1 for gray frames, 3 for colour.
@@ -57,7 +70,7 @@ class ImpalaCNN(nn.Module):
         self.linear = nn.Linear(previous * height * width, feature_size)
 
     def maps(self, frames: Tensor) -> Maps:
-        """Every block's map (B, channels, height, width) of float frames (B, C, H, W), in order."""
+        """Every block's map (B, channels, height, width), not negative, of float frames (B, C, H, W), in order."""
         maps: Maps = OrderedDict()
         x = frames
         for name, layer in self.layers.items():
@@ -67,7 +80,7 @@ class ImpalaCNN(nn.Module):
 
     def features(self, maps: Maps) -> Tensor:
         """The global features (B, feature_size) of maps that `maps` returned."""
-        return torch.relu(self.linear(torch.relu(next(reversed(maps.values()))).flatten(1)))
+        return torch.relu(self.linear(next(reversed(maps.values())).flatten(1)))
 
     def forward(self, frames: Tensor) -> Tensor:
         """Global features (B, feature_size) of float frames (B, C, H, W)."""
