@@ -67,6 +67,19 @@ def collect_frames(
     return path
 
 
+def read_verified(settings: CollectionSettings, root: str | Path) -> atari_store.Recording:
+    """The recording of these settings, if it still is what was written.
+
+    Raises:
+        DataError: if it cannot be read, or its content has another hash than its fingerprint.
+    """
+    path = recording_path(settings, root)
+    recording = atari_store.read(path, settings)
+    if _describe(recording)["hash"] != fingerprint(path)["hash"]:
+        raise DataError(f"{path} is damaged: its content does not match its fingerprint; delete it to collect it again")
+    return recording
+
+
 def fingerprint(path: Path) -> dict[str, Any]:
     """What a recording is: its file, settings, versions, counts and a hash of all that was recorded.
 
@@ -165,7 +178,7 @@ def _forward(worker: "subprocess.Popen[bytes]", received: "queue.Queue[Block | E
         for block in atari_worker.receive(worker):
             received.put(block)
         received.put(None)
-    except DataError as error:
+    except Exception as error:  # whatever it is: without a message the collecting run would wait for ever
         received.put(error)
 
 

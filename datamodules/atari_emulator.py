@@ -24,7 +24,7 @@ class CollectionSettings:
     Attributes:
         game: the ROM's name.
         num_frames: rows of the recording, an equal share for each stream.
-        seed: stream i draws from ``seed + i``.
+        seed: with the index of a stream, of everything that is drawn in it; no two pairs share a draw.
         num_streams: independent emulators, recorded one after the other (the benchmark's 8 processes).
         color: "gray" or "rgb".
         max_pooling: of the last two emulator frames: "rgb" before gray as in the benchmark, or "gray" after.
@@ -57,6 +57,10 @@ class CollectionSettings:
     def frame_shape(self) -> tuple[int, ...]:
         """(210, 160) or (210, 160, 3)."""
         return FRAME_SIZE if self.color == "gray" else (*FRAME_SIZE, 3)
+
+    def stream_seed(self, stream: int) -> int:
+        """A seed for all that is random in one stream, unrelated to those of other streams and other seeds."""
+        return int(np.random.SeedSequence([self.seed, stream]).generate_state(1)[0])
 
     def stream_frames(self, stream: int) -> int:
         """Rows of one stream; the streams differ by one at the most."""
@@ -106,7 +110,7 @@ class Emulator:
 
     def __init__(self, settings: CollectionSettings, seed: int) -> None:
         self.settings = settings
-        self.ale = open_rom(settings.game, seed)
+        self.ale = open_rom(settings.game, seed % 2**31)  # the emulator takes no larger number
         self.actions = self.ale.getMinimalActionSet()
         self.has_fire = len(self.actions) >= 3 and self.actions[1].name == "FIRE"
         self.random = np.random.default_rng(seed)
@@ -178,7 +182,7 @@ def collect_stream(settings: CollectionSettings, stream: int, policy: Policy | N
         stream: index below ``settings.num_streams``.
         policy: chooses actions; None for the random agent.
     """
-    emulator = Emulator(settings, settings.seed + stream)
+    emulator = Emulator(settings, settings.stream_seed(stream))
     choose = _random_policy(emulator, settings.exclude_noop) if policy is None else policy
     ale = emulator.ale
     emulator.start()

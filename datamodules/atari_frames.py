@@ -7,7 +7,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from datamodules import atari_collection, atari_emulator, atari_store
+from datamodules import atari_collection, atari_emulator
 from datamodules.atari_emulator import CollectionSettings
 from datamodules.atari_games import LabelMap, resolve_game
 from datamodules.atari_protocol import make_protocol
@@ -44,7 +44,8 @@ class AtariFrames(L.LightningDataModule):
         clip_length: frames per clip; 2 for pairs.
         same_episode_negatives: add a random frame of the same episode to each clip, as "negatives" (B, C, H, W).
         batch_size: items per batch and process.
-        num_frames: frames recorded for the encoder, of which 80 % of the episodes train it.
+        num_frames: frames recorded for the encoder, of which 80 % of the episodes train it; what a protocol leaves out,
+            such as terminal frames and short episodes, counts here.
         num_probe_frames: frames recorded for the probes, split by episodes into 70, 10 and 20 %.
         color: "gray" or "rgb".
         policy: "random", or the checkpoint of an agent that can act.
@@ -198,7 +199,7 @@ class AtariFrames(L.LightningDataModule):
         """Read the recording and cut it into splits; the same on every process."""
         if self._frames is not None:
             return
-        recording = atari_store.read(self.path, self.settings)
+        recording = atari_collection.read_verified(self.settings, self.root)
         if self.serve == "labelled":
             variables, self.labelled = label_frames(recording, self.protocol, self.seed)
             self.variables = [variable.name for variable in variables]
@@ -215,7 +216,7 @@ class AtariFrames(L.LightningDataModule):
         return self._labelled_batches("train") if self.serve == "labelled" else self._clip_batches("train")
 
     def val_dataloader(self) -> IndexBatches:
-        """Batches of the held-out episodes, the same each time."""
+        """Batches of the held-out episodes: each epoch the same, or drawn anew where sampling is by episode."""
         return self._labelled_batches("val") if self.serve == "labelled" else self._clip_batches("val")
 
     def test_dataloader(self) -> IndexBatches:
@@ -247,14 +248,14 @@ class AtariFrames(L.LightningDataModule):
                 batch["negatives"] = self.frames.gather(items[:, 1])
             return batch
 
-        return self._batches(gather, plan if split == "train" else _always_first(plan), number, drop_last=True)
+        return self._batches(gather, plan if split == "train" else self._held_out(plan), number, drop_last=True)
 
     def _labelled_batches(self, split: str) -> IndexBatches:
         data = self.labelled[split]
         number = len(data.rows)
         plan = training_plan(data.episodes, self.protocol, number, self.seed)
-        if split == "val":
-            plan = _always_first(plan) if self.protocol.sampling == "episode" else in_order(number)
+        if split == "val" and self.protocol.sampling == "frame":
+            plan = in_order(number)
         with_replacement = self.protocol.test_sampling == "with_replacement"
         if split == "test":
             drawn = _always_first(episode_uniform(data.episodes, number, self.seed))
@@ -264,6 +265,10 @@ class AtariFrames(L.LightningDataModule):
         return self._batches(
             lambda items: {"frames": self.frames.gather(rows[items]), "labels": labels[items]}, plan, number, drop_last
         )
+
+    def _held_out(self, plan: Plan) -> Plan:
+        # Like is compared with like over the epochs, but where the released code drew anew for each.
+        return _always_first(plan) if self.protocol.sampling == "frame" else plan
 
     def _batches(self, gather: Any, plan: Plan, num_items: int, drop_last: bool) -> IndexBatches:
         rank = self.trainer.global_rank if self.trainer is not None else 0
@@ -283,5 +288,5 @@ class AtariFrames(L.LightningDataModule):
 
 
 def _always_first(plan: Plan) -> Plan:
-    """The plan of the first epoch in every epoch, so that validation compares like with like."""
+    """The plan of the first epoch in every epoch."""
     return lambda epoch: plan(0)

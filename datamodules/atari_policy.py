@@ -11,8 +11,8 @@ OBSERVATION_SHAPE = (4, 84, 84)
 """Stack, height and width that an agent sees unless its module has another ``observation_shape``."""
 
 
-def load_policy(settings: CollectionSettings) -> Policy:
-    """The agent of a checkpoint, with a share ``settings.epsilon`` of uniform actions.
+def load_policy(settings: CollectionSettings, stream: int) -> Policy:
+    """The agent of a checkpoint, with a share ``settings.epsilon`` of uniform actions, ready to play one stream.
 
     Any module will do whose ``act(observations, explore)`` takes uint8 (1, stack, height, width) gray frames, oldest
     first, and returns (1,) indices into the minimal action set.
@@ -29,6 +29,10 @@ def load_policy(settings: CollectionSettings) -> Policy:
         raise DataError(f"policy: {error}") from error
     if not callable(getattr(agent, "act", None)):
         raise DataError(f"policy: {settings.policy} holds a {type(agent).__name__}, which cannot act")
+    import torch
+
+    # What an agent draws must not depend on the streams that its process played before.
+    torch.manual_seed(settings.stream_seed(stream))
     return _AgentPolicy(agent, settings)
 
 

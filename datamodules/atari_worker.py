@@ -113,9 +113,8 @@ def main() -> None:
 
 def _send_all(settings: CollectionSettings, streams: list[int], output: BinaryIO) -> None:
     try:
-        policy = _load_policy(settings)
         for stream in streams:
-            for block in blocks(settings, stream, policy):
+            for block in blocks(settings, stream, _load_policy(settings, stream)):
                 pickle.dump(block, output, pickle.HIGHEST_PROTOCOL)
                 output.flush()
         pickle.dump(None, output)
@@ -126,9 +125,9 @@ def _send_all(settings: CollectionSettings, streams: list[int], output: BinaryIO
     output.flush()
 
 
-def _load_policy(settings: CollectionSettings) -> Policy | None:
+def _load_policy(settings: CollectionSettings, stream: int) -> Policy | None:
     if settings.policy == "random":
         return None
     from datamodules.atari_policy import load_policy
 
-    return load_policy(settings)
+    return load_policy(settings, stream)

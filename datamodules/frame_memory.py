@@ -13,6 +13,9 @@ UNCOMPRESSED_BYTES = 2**30
 """Up to this size "auto" keeps frames uncompressed on the CPU."""
 
 
+DECODED_AT_ONCE = 1024
+
+
 class FrameMemory:
     """Frames by row, as zlib streams or as one uint8 tensor.
 
@@ -40,10 +43,13 @@ class FrameMemory:
         self._streams = frames
         self._tensor: Tensor | None = None
         if self.mode != "compressed":
-            self._tensor = self._decode(range(len(frames)))
+            # In parts, so that frames on their way to a device never fill the host's memory.
+            where = device if self.mode == "device" else torch.device("cpu")
+            self._tensor = torch.empty((len(frames), *self.image_shape), dtype=torch.uint8, device=where)
+            for first in range(0, len(frames), DECODED_AT_ONCE):
+                rows = range(first, min(first + DECODED_AT_ONCE, len(frames)))
+                self._tensor[first : rows.stop] = self._decode(rows).to(where)
             self._streams = []
-        if self._tensor is not None and self.mode == "device":
-            self._tensor = self._tensor.to(device)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

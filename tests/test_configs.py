@@ -41,7 +41,7 @@ def test_the_quick_overlay_fits(name):
 
 
 def test_published_settings_of_st_dim():
-    """Section b of the method's page: what the released code trained with."""
+    """What the released code of Anand et al. (2019) trained with."""
     cli = build("stdim_pong")
     optimizer = cli.model.configure_optimizers()
     assert isinstance(optimizer, torch.optim.Adam)

@@ -10,12 +10,13 @@ import time
 import zlib
 
 import h5py
+import lightning
 import numpy as np
 import psutil
 import pytest
 
 from datamodules import atari_store, atari_worker
-from datamodules.atari_collection import collect_frames, fingerprint, recording_path
+from datamodules.atari_collection import collect_frames, fingerprint, read_verified, recording_path
 from datamodules.atari_emulator import CollectionSettings, collect_stream
 from datamodules.errors import DataError
 
@@ -182,6 +183,28 @@ def test_damaged_files_are_named(recording, tmp_path, damage, message):
     assert "\n" not in str(caught.value)
 
 
+def test_flipped_bytes_inside_a_frame_are_found_before_training(recording, tmp_path):
+    copy = recording_path(SETTINGS, tmp_path)
+    content = bytearray(recording.read_bytes())
+    with h5py.File(recording) as file:
+        place = file["frames"].id.get_chunk_info(150).byte_offset
+    content[place + 20 : place + 24] = b"oops"
+    copy.write_bytes(content)
+    copy.with_suffix(".json").write_text(json.dumps(fingerprint(recording)))
+    with pytest.raises(DataError, match="is damaged: its content does not match its fingerprint; delete it"):
+        read_verified(SETTINGS, tmp_path)
+    assert len(read_verified(SETTINGS, recording.parent)) == 300
+
+
+def test_neighbouring_seeds_share_no_stream():
+    def rams(seed):
+        settings = CollectionSettings(**(SETTINGS.to_dict() | {"seed": seed}))
+        return {row.ram.tobytes() for stream in range(3) for row in list(collect_stream(settings, stream))[40:]}
+
+    first, second = rams(3), rams(4)
+    assert len(first & second) < 0.1 * len(first)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -245,3 +268,49 @@ def test_a_script_needs_no_main_guard(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / done.stdout.strip()).is_file()
+
+
+DICE = """
+import lightning as L
+import torch
+from lightning_zoo.checkpoints import Loadable
+
+
+class Dice(Loadable, L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.sides = torch.nn.Parameter(torch.ones(()))
+
+    def act(self, observations, explore):
+        return torch.randint(0, 4, (len(observations),))
+"""
+
+
+@pytest.fixture
+def dice(tmp_path, monkeypatch):
+    """A checkpoint of an agent that throws dice."""
+    (tmp_path / "dice_agent.py").write_text(DICE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from dice_agent import Dice
+
+    trainer = lightning.Trainer(logger=False, accelerator="cpu", enable_model_summary=False)
+    trainer.strategy.connect(Dice())
+    trainer.save_checkpoint(tmp_path / "dice.ckpt")
+    return tmp_path / "dice.ckpt"
+
+
+def test_frames_of_an_agent_depend_on_nothing_but_the_settings(dice, tmp_path):
+    settings = CollectionSettings(**(SETTINGS.to_dict() | {"policy": str(dice), "num_frames": 90}))
+    hashes = {
+        fingerprint(collect_frames(settings, tmp_path / str(workers), num_workers=workers))["hash"]
+        for workers in (1, 2)
+    }
+    assert len(hashes) == 1
+
+
+def test_where_the_agents_checkpoint_lies_does_not_matter(dice, tmp_path):
+    settings = CollectionSettings(**(SETTINGS.to_dict() | {"policy": str(dice), "num_frames": 90}))
+    path = collect_frames(settings, tmp_path, num_workers=1)
+    moved = dice.rename(tmp_path / "moved.ckpt")
+    elsewhere = CollectionSettings(**(settings.to_dict() | {"policy": str(moved)}))
+    assert atari_store.read(path, elsewhere).settings.policy == str(moved)

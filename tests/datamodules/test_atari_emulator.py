@@ -16,7 +16,7 @@ class SlowBenchmark:
 
         gymnasium.register_envs(ale_py)
         self.env = gymnasium.make(game_id, frameskip=1, repeat_action_probability=0.0, full_action_space=False)
-        self.env.reset(seed=seed)
+        self.env.reset(seed=seed % 2**31)
         self.random = np.random.default_rng(seed)
         self.ale = self.env.unwrapped.ale
         self.fire = self.env.unwrapped.get_action_meanings()[1] == "FIRE"
@@ -60,7 +60,7 @@ class SlowBenchmark:
 )
 def test_rows_equal_the_wrapped_environment(game, game_id):
     settings = CollectionSettings(game=game, num_frames=320, seed=7, num_streams=1, color="rgb", exclude_noop=True)
-    slow = SlowBenchmark(game_id, seed=7)
+    slow = SlowBenchmark(game_id, seed=settings.stream_seed(0))
     actions = slow.env.action_space.n
     ended = True
     episodes = 0

@@ -106,13 +106,22 @@ def test_everything_is_a_function_of_the_arguments(tiny_atari):
 
 
 def test_validation_is_the_same_in_every_epoch(tiny_atari):
-    for arguments in ({"preset": "paper"}, {}):
+    for arguments in ({}, {"serve": "labelled"}):
         module = tiny_atari(**arguments)
         module.setup()
         loader = module.val_dataloader()
         before = first(loader)["frames"]
         loader.sampler.set_epoch(5)
         torch.testing.assert_close(first(loader)["frames"], before)
+
+
+def test_the_papers_validation_is_drawn_anew(tiny_atari):
+    module = tiny_atari(preset="paper")
+    module.setup()
+    loader = module.val_dataloader()
+    before = first(loader)["frames"]
+    loader.sampler.set_epoch(5)
+    assert not torch.equal(first(loader)["frames"], before)
 
 
 def test_test_frames_once_or_with_replacement(tiny_atari):
@@ -200,7 +209,7 @@ def test_an_agent_plays_with_its_share_of_random_actions(agent):
         settings = CollectionSettings(
             game="pong", num_frames=300, seed=0, num_streams=1, policy="agent.ckpt", epsilon=epsilon
         )
-        rows = list(collect_stream(settings, 0, load_policy(settings)))
+        rows = list(collect_stream(settings, 0, load_policy(settings, 0)))
         actions = [row.action for row in rows if not row.episode_start]
         assert at_least <= np.mean([action == 2 for action in actions]) <= at_most
 
@@ -208,7 +217,7 @@ def test_an_agent_plays_with_its_share_of_random_actions(agent):
 def test_an_agent_sees_its_stack_oldest_first(agent):
     from datamodules.atari_emulator import CollectionSettings
 
-    policy = load_policy(CollectionSettings(game="pong", num_frames=100, seed=0, policy="agent.ckpt", epsilon=0.0))
+    policy = load_policy(CollectionSettings(game="pong", num_frames=100, seed=0, policy="agent.ckpt", epsilon=0.0), 0)
     random = np.random.default_rng(0)
     for brightness, start in [(10, True), (20, False), (30, False), (40, True)]:
         policy(np.full((210, 160), brightness, np.uint8), random, start)
@@ -224,4 +233,4 @@ def test_a_module_that_cannot_act_is_named(monkeypatch):
 
     monkeypatch.setattr("lightning_zoo.checkpoints.load", lambda path: torch.nn.Linear(1, 1))
     with pytest.raises(DataError, match=r"policy: encoder.ckpt holds a Linear, which cannot act"):
-        load_policy(CollectionSettings(game="pong", num_frames=100, seed=0, policy="encoder.ckpt"))
+        load_policy(CollectionSettings(game="pong", num_frames=100, seed=0, policy="encoder.ckpt"), 0)
