@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning_zoo.checkpoints import RUNS, CheckpointError, class_path, find_last, read
 
+from .errors import UsageError
 from .find_config import read_yaml
+
+NOT_DATA = frozenset({"root", "num_workers", "memory", "pin_memory", "prefetch_factor", "persistent_workers"})
+"""Arguments of datasets that change where data lie and how they are read, but no batch."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +36,26 @@ class Run:
 
 
 def run_name(configs: Sequence[Path], method: str, game: str | None) -> str:
-    """The name of a run: the stem of its first config file, with the game that is really played.
+    """The name of a run: the stems of its config files, with the game that is really played.
 
-    `stdim_pong.yaml` with `--data.game boxing` is `stdim_boxing`; a game that the stem does not name is appended.
-    The config of an earlier run, `runs/<name>/version_<n>/config.yaml`, stands for `<name>`. Without a config file
-    the name is the method's, in lower case.
+    `stdim_pong.yaml` with `--data.game boxing` is `stdim_boxing`, and with `--config quick` after it
+    `stdim_boxing_quick`; a game that the first stem does not name is appended to it. The config of an earlier run,
+    `runs/<name>/version_<n>/config.yaml`, stands for `<name>`. Without a config file the name is the method's, in
+    lower case.
     """
     if not configs:
-        stem, stated = method.lower(), None
-    else:
-        first = configs[0]
-        in_run = first.parent.name.startswith("version_") and first.name.startswith("config.")
-        stem, stated = first.parents[1].name if in_run else first.stem, game_of(first)
-    if game is None or game in stem.split("_") or game == stated or (stated is None and not configs):
+        return method.lower()
+    first, *overlays = [_stem(config) for config in configs]
+    return "_".join([_with_game(first, game_of(configs[0]), game), *overlays])
+
+
+def _stem(config: Path) -> str:
+    in_run = config.parent.name.startswith("version_") and config.name.startswith("config.")
+    return config.parents[1].name if in_run else config.stem
+
+
+def _with_game(stem: str, stated: str | None, game: str | None) -> str:
+    if game is None or game in stem.split("_") or game == stated:
         return stem
     if stated and re.search(rf"(^|_){re.escape(stated)}($|_)", stem):
         return re.sub(rf"(^|_){re.escape(stated)}($|_)", rf"\g<1>{game}\g<2>", stem)
@@ -59,14 +70,24 @@ def game_of(config: Path) -> str | None:
     return arguments if isinstance(arguments, str) else None
 
 
-def settle(command: str, name: str, ckpt_path: str | None, model: type) -> Run:
+def settle(
+    command: str, name: str, ckpt_path: str | None, model: type, data: Mapping[str, Any] | None = None
+) -> Run:
     """Find the checkpoint and the folder of a run.
 
     `last` and `best` are the newest of the runs of that name. `fit` goes on in that run's own folder, and starts
     anew, with a line that says so, where there is none; a path starts a new run from that file.
 
+    Args:
+        command: `fit` or an evaluation.
+        name: The run's name.
+        ckpt_path: What `--ckpt_path` was given.
+        model: The method's class.
+        data: The arguments of the dataset; a run does not go on in its own folder with other data.
+
     Raises:
         CheckpointError: If the checkpoint is missing, damaged, or of another class than `model`.
+        UsageError: If a run would go on with other data than before.
     """
     found = Path(ckpt_path) if ckpt_path else None
     if ckpt_path in ("last", "best"):
@@ -77,6 +98,7 @@ def settle(command: str, name: str, ckpt_path: str | None, model: type) -> Run:
             print(f"No {ckpt_path} checkpoint in {RUNS / name}: starting anew.", file=sys.stderr)
     step = _checked(found, model) if found else None
     if found and command == "fit" and ckpt_path in ("last", "best"):
+        _refuse_other_data(found, data or {})
         return Run(name, found.parents[1], str(found), step)
     return Run(
         name, _next_folder(RUNS / name, "version" if command == "fit" else command), str(found) if found else None
@@ -90,6 +112,21 @@ def _checked(path: Path, model: type) -> int:
     if written and written.rpartition(".")[2] != model.__name__:
         raise CheckpointError(f"{path} holds {written.rpartition('.')[2]}, the config asks for {model.__name__}.")
     return int(checkpoint.get("global_step", 0))
+
+
+def _refuse_other_data(path: Path, data: Mapping[str, Any]) -> None:
+    before = read(path).get("datamodule_hyper_parameters", {})
+    for name in (name for name in data if name in before and name not in NOT_DATA):
+        if _plain(data[name]) != _plain(before[name]):
+            raise UsageError(
+                f"--data.{name} is {data[name]!r}, but the run of {path} has {before[name]!r}: go on with that value, "
+                f"give the new run a --name of its own, or start it from these weights with --ckpt_path {path}"
+            )
+
+
+def _plain(value: Any) -> Any:
+    # A checkpoint gives back lists and strings where a config had tuples and paths.
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else str(value)
 
 
 def _next_folder(parent: Path, kind: str) -> Path:

@@ -82,7 +82,7 @@ class ZooCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add `--name`."""
-        text = "The run's folder below runs/; null for the first config's name, with the game that is played."
+        text = "The run's folder below runs/; null for the names of the configs, with the game that is played."
         parser.add_argument("--name", type=str | None, default=None, help=text)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -103,9 +103,9 @@ class ZooCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         config_files = [Path(str(file)) for file in config.get("config") or [] if file is not None]
         model = _class_at(config.model.class_path)
-        game = (config.data.get("init_args") or {}).get("game")
-        name = config.name or run_name(config_files, model.__name__, game)
-        self.place = settle(self.config.subcommand, name, config.ckpt_path, model)
+        data = dict(config.data.get("init_args") or {})
+        name = config.name or run_name(config_files, model.__name__, data.get("game"))
+        self.place = settle(self.config.subcommand, name, config.ckpt_path, model, data)
         if self.config.subcommand != "fit":
             config.ckpt_path = self.place.ckpt_path
             super()._parse_ckpt_path()

@@ -68,9 +68,10 @@ class ToyData(L.LightningDataModule):
     Args:
         rows: how many.
         game: one that does not exist is an error about data.
+        num_workers: changes nothing.
     """
 
-    def __init__(self, *, rows: int = 24, game: str = "pong", seed: int = 0) -> None:
+    def __init__(self, *, rows: int = 24, game: str = "pong", seed: int = 0, num_workers: int = 0) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.fingerprint = {"source": "noise", "rows": rows}

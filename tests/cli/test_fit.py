@@ -14,6 +14,7 @@ from lightning_zoo.checkpoints import load
 
 FIT = ("fit", "--config", "toy_pong.yaml")
 SHORT = (*FIT, "--config", "short.yaml")
+SHORT_RUN = "runs/toy_pong_short/version_0"
 
 
 def read_metrics(folder):
@@ -40,34 +41,34 @@ def test_a_run_keeps_all_in_its_folder(zoo, project, capsys):
 
 def test_the_record_repeats_the_run(zoo, project):
     assert zoo(*SHORT, "--model.width", "6") == 0
-    folder = project / "runs/toy_pong/version_0"
+    folder = project / SHORT_RUN
     record = json.loads((folder / "record.json").read_text())
     assert record["command"] == ["lightning_zoo", *SHORT, "--model.width", "6"]
     assert record["seed"] == 3
     assert record["dataset"] == {"source": "noise", "rows": 8}
     assert {"python", "torch", "lightning", "lightning_zoo"} <= set(record["versions"])
     assert zoo("fit", "--config", str(folder / "config.yaml")) == 0
-    again = project / "runs/toy_pong/version_1"
+    again = project / "runs/toy_pong_short/version_1"
     assert read_metrics(again) == read_metrics(folder)
-    assert (again / "config.yaml").read_text().replace("name: toy_pong", "name: null") == (
+    assert (again / "config.yaml").read_text().replace("name: toy_pong_short", "name: null") == (
         folder / "config.yaml"
     ).read_text()
 
 
 def test_mlflow_holds_what_the_folder_holds(zoo, project):
     assert zoo(*SHORT) == 0
-    run_id = (project / "runs/toy_pong/version_0/mlflow_run_id").read_text().strip()
+    run_id = (project / SHORT_RUN / "mlflow_run_id").read_text().strip()
     base = sqlite3.connect(project / "mlflow.db")
     tags = dict(base.execute("select key, value from tags where run_uuid = ?", [run_id]))
     assert tags["method"] == "Toy"
     assert tags["dataset.rows"] == "8"
     assert tags["seed"] == "3"
-    assert Path(tags["run_folder"]) == project / "runs/toy_pong/version_0"
+    assert Path(tags["run_folder"]) == project / SHORT_RUN
     assert tags["version.torch"]
     assert base.execute("select status from runs where run_uuid = ?", [run_id]).fetchall() == [("FINISHED",)]
     logged = base.execute("select value from metrics where run_uuid = ? and key = 'val/loss'", [run_id]).fetchall()
     assert [f"{value:.6f}" for (value,) in logged] == [
-        f"{float(row['val/loss']):.6f}" for row in read_metrics(project / "runs/toy_pong/version_0") if row["val/loss"]
+        f"{float(row['val/loss']):.6f}" for row in read_metrics(project / SHORT_RUN) if row["val/loss"]
     ]
     artifacts = {path.name for path in (project / "mlruns").rglob("*") if path.is_file()}
     assert artifacts == {"config.yaml", "record.json"}
@@ -96,18 +97,39 @@ def test_last_goes_on_in_the_same_folder_and_mlflow_run(zoo, project, capsys):
         assert base.execute("select value from tags where key = 'resumed.lr'").fetchall() == [("0.02",)]
 
 
+def test_a_run_does_not_go_on_with_other_data(zoo, project, capsys):
+    assert zoo(*SHORT) == 0
+    capsys.readouterr()
+    assert zoo(*FIT, "--ckpt_path", "last", "--trainer.max_epochs", "1") == 0
+    output = capsys.readouterr()
+    assert "starting anew" in output.err
+    assert "Resuming" not in output.out
+    last = f"{SHORT_RUN}/checkpoints/last.ckpt"
+    before = (project / last).read_bytes()
+    other = (*FIT, "--name", "toy_pong_short", "--trainer.max_epochs", "2", "--ckpt_path")
+    assert zoo(*other, "last") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --data.rows is 24, but the run of {last} has 8: ")
+    assert "--name" in error
+    assert f"--ckpt_path {last}" in error
+    assert (project / last).read_bytes() == before
+    assert zoo(*other, "last", "--data.rows", "8", "--data.num_workers", "2") == 0
+    assert zoo(*other, last, "--trainer.max_epochs", "3") == 0
+    assert (project / "runs/toy_pong_short/version_1").is_dir()
+
+
 def test_last_without_a_run_says_so_and_starts(zoo, project, capsys):
     assert zoo(*SHORT, "--ckpt_path", "last") == 0
-    assert capsys.readouterr().err == "No last checkpoint in runs/toy_pong: starting anew.\n"
-    assert (project / "runs/toy_pong/version_0/checkpoints/last.ckpt").is_file()
-    assert yaml.safe_load((project / "runs/toy_pong/version_0/config.yaml").read_text())["ckpt_path"] is None
+    assert capsys.readouterr().err == "No last checkpoint in runs/toy_pong_short: starting anew.\n"
+    assert (project / SHORT_RUN / "checkpoints/last.ckpt").is_file()
+    assert yaml.safe_load((project / SHORT_RUN / "config.yaml").read_text())["ckpt_path"] is None
 
 
 def test_another_game_and_another_name_are_other_runs(zoo, project):
     assert zoo(*SHORT, "--data.game", "boxing") == 0
     assert zoo(*SHORT, "--name", "mine") == 0
     assert zoo("fit", "--model", "zoo_toy.Toy", "--data", "zoo_toy.ToyData", "--trainer.max_epochs", "1") == 0
-    assert {path.name for path in (project / "runs").iterdir()} == {"toy_boxing", "mine", "toy"}
+    assert {path.name for path in (project / "runs").iterdir()} == {"toy_boxing_short", "mine", "toy"}
 
 
 def test_a_run_without_validation_metric_keeps_its_last(zoo, project):
@@ -123,8 +145,8 @@ def test_evaluation_takes_the_checkpoints_settings_and_no_mlflow(zoo, project):
     words = ("validate", "--config", "toy_pong.yaml", "--config", "short.yaml", "--ckpt_path", "best")
     subprocess.run([sys.executable, "-c", code, *words], cwd=project, check=True, timeout=120, capture_output=True)
     assert (project / "mlflow.db").stat().st_mtime_ns == before
-    row = read_metrics(project / "runs/toy_pong/validate_0")[-1]
-    trained = [row for row in read_metrics(project / "runs/toy_pong/version_0") if row["val/loss"]][-1]
+    row = read_metrics(project / "runs/toy_pong_short/validate_0")[-1]
+    trained = [row for row in read_metrics(project / SHORT_RUN) if row["val/loss"]][-1]
     assert float(row["val/loss"]) == pytest.approx(float(trained["val/loss"]), abs=1e-7)
 
 

@@ -72,7 +72,7 @@ def test_checkpoints_that_do_not_fit(zoo, capsys):
     short = (*FIT, "--config", "short.yaml")
     assert zoo(*short) == 0
     capsys.readouterr()
-    path = "runs/toy_pong/version_0/checkpoints/last.ckpt"
+    path = "runs/toy_pong_short/version_0/checkpoints/last.ckpt"
     check(
         zoo(*short, "--model", "zoo_toy.Other", "--ckpt_path", path),
         capsys.readouterr(),

@@ -28,7 +28,8 @@ def here(tmp_path, monkeypatch):
 def test_names(here, stem, stated, game, name):
     config = here / f"{stem}.yaml"
     config.write_text(f"data: {{init_args: {{game: {stated}}}}}" if stated else "trainer: {}")
-    assert run_name([config, here / "quick.yaml"], "STDIM", game) == name
+    assert run_name([config], "STDIM", game) == name
+    assert run_name([config, here / "quick.yaml", here / "mine.yaml"], "STDIM", game) == f"{name}_quick_mine"
 
 
 def test_the_name_without_a_config_and_of_a_run_s_own_config(here):
@@ -38,6 +39,10 @@ def test_the_name_without_a_config_and_of_a_run_s_own_config(here):
     config.write_text("data: {init_args: {game: pong}}")
     assert run_name([config], "STDIM", "pong") == "stdim_pong"
     assert run_name([config], "STDIM", "boxing") == "stdim_boxing"
+    quick = here / "runs/stdim_pong_quick/version_0/config.yaml"
+    quick.parent.mkdir(parents=True)
+    quick.write_text("data: {init_args: {game: pong}}")
+    assert run_name([quick], "STDIM", "boxing") == "stdim_boxing_quick"
 
 
 def test_two_processes_get_two_folders(here):
