@@ -7,8 +7,9 @@ import lightning as L
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 
 class ExactResume(Callback):
@@ -17,6 +18,8 @@ class ExactResume(Callback):
     They are put back just before the first batch, because making iterators and checking validation draw numbers
     before. Exactness also needs loaders that draw nothing from the global generators and that know their place:
     `state_dict`, `load_state_dict` and a sampler that permutes by seed and epoch, as those of our datasets.
+
+    A run that EarlyStopping had ended takes no further step; Lightning's would train on for an epoch.
     """
 
     def __init__(self) -> None:
@@ -34,6 +37,15 @@ class ExactResume(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states until training goes on."""
         self._waiting = state_dict
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop before the first step if the checkpoint is that of a run that had stopped early."""
+        if self._waiting is None:
+            return
+        for callback in trainer.early_stopping_callbacks:
+            if isinstance(callback, EarlyStopping) and callback.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
+                rank_zero_info(f"The run had stopped early, by {callback.monitor}: nothing is left to train.")
+                trainer.should_stop = True
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

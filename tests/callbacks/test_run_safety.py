@@ -7,6 +7,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -38,14 +39,13 @@ class Scripted(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def fit(module, folder, callbacks, epochs=3, every=2, validate=True, **arguments):
+def fit(module, folder, callbacks, epochs=3, every=2, validate=True, ckpt_path=None):
     trainer = L.Trainer(
         accelerator="cpu", logger=False, default_root_dir=folder, max_epochs=epochs, log_every_n_steps=every,
         callbacks=callbacks, enable_progress_bar=False, enable_model_summary=False, plugins=[AtomicCheckpointIO()],
-        **arguments,
     )  # fmt: skip
     loader = DataLoader(torch.zeros(4), batch_size=1)
-    trainer.fit(module, loader, loader if validate else None)
+    trainer.fit(module, loader, loader if validate else None, ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
 
@@ -82,6 +82,71 @@ def test_the_last_good_checkpoint_is_named_and_kept(tmp_path):
     with pytest.raises(NonFiniteLossError, match=r"the last good checkpoint is .*last\.ckpt"):
         fit(Scripted([1.0] * 7 + [float("nan")] * 9), tmp_path, [BestCheckpoint(), StopOnNonFinite(), last], every=100)
     assert torch.load(last.best_model_path, weights_only=True)["global_step"] == 4
+
+
+class Exploding(Scripted):
+    """Its loss stays finite while its gradient, from step `bad_step` on, is not."""
+
+    def __init__(self, bad_step):
+        super().__init__([1.0] * 99)
+        self.bad_step = bad_step
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        # sqrt has an infinite slope at 0 and the value 0.
+        return loss + (self.weight * 0).abs().sqrt() if self.steps >= self.bad_step else loss
+
+
+@pytest.mark.parametrize("callbacks", [[LastCheckpoint], [BestCheckpoint], [BestCheckpoint, LastCheckpoint]])
+def test_no_checkpoint_is_written_from_weights_that_are_not_finite(tmp_path, callbacks):
+    module = Exploding(bad_step=8)
+    with pytest.raises(NonFiniteLossError, match=r"Some weights are not finite at step 8 .* good checkpoint is") as told:
+        fit(module, tmp_path, [StopOnNonFinite(), *(callback() for callback in callbacks)], every=100)
+    assert not torch.isfinite(module.weight)
+    files = list(tmp_path.rglob("*.ckpt"))
+    assert {file.name for file in files} <= {"last.ckpt", "best-epoch000.ckpt"}
+    assert len(files) == len(callbacks)
+    assert any(str(file) in str(told.value) for file in files)
+    for file in files:
+        content = torch.load(file, weights_only=True)
+        assert content["global_step"] == 4
+        assert torch.isfinite(content["state_dict"]["weight"])
+
+
+def test_without_a_good_checkpoint_none_is_named(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    bad = {"state_dict": {"weight": torch.tensor(float("nan"))}}
+    torch.save(bad, tmp_path / "checkpoints/last.ckpt")
+    last = LastCheckpoint()
+    last.dirpath = str(tmp_path / "checkpoints")
+    with pytest.raises(NonFiniteLossError, match="no good checkpoint was written before"):
+        fit(Exploding(bad_step=1), tmp_path, [StopOnNonFinite(), last], every=100)
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_a_run_that_was_finished_takes_no_further_step(tmp_path, validate):
+    def callbacks():
+        stop = EarlyStopping("val/loss", patience=2, check_on_train_epoch_end=False)
+        return [stop, ExactResume(), LastCheckpoint()] if validate else [ExactResume(), LastCheckpoint()]
+
+    class Constant(Scripted):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx) + self.weight
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val/loss", torch.tensor(1.0))
+
+    epochs = 9 if validate else 2
+    first = Constant([1.0] * 99)
+    path = fit(first, tmp_path, callbacks(), epochs, validate=validate).checkpoint_callbacks[-1].best_model_path
+    assert first.steps == (12 if validate else 8)
+    before = torch.load(path, weights_only=True)
+    second = Constant([1.0] * 99)
+    fit(second, tmp_path, callbacks(), epochs, validate=validate, ckpt_path=path)
+    assert second.steps == 0
+    assert torch.equal(second.weight, before["state_dict"]["weight"])
+    after = torch.load(path, weights_only=True)
+    assert (after["global_step"], after["epoch"]) == (before["global_step"], before["epoch"])
 
 
 def test_finite_losses_go_on(tmp_path):
