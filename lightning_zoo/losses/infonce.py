@@ -78,29 +78,33 @@ def matching_accuracy(logits: Tensor, *, first_positive: int = 0) -> Tensor:
     return (logits.argmax(-1) == targets).float().mean()
 
 
-def three_frame_infonce(first_second: Tensor, first_third: Tensor, second_third: Tensor) -> Tensor:
+def three_frame_infonce(
+    first_second: Tensor, first_third: Tensor, second_third: Tensor, *, first_positive: int = 0
+) -> Tensor:
     """InfoNCE over triples, eq. 5 of the ST-DIM study, for f(a, b, c) = s12(a, b) + s13(a, c) + s23(b, c).
 
-    The denominator runs over all N x N pairs (b_j, c_k). With a pairwise sum it is the bilinear form
-    exp(s12[i]) exp(s23) exp(s13[i])^T, so that no N x N x N tensor is ever built; without s23 it would fall apart into
+    The denominator runs over all M x M pairs (b_j, c_k). With a pairwise sum it is the bilinear form
+    exp(s12[i]) exp(s23) exp(s13[i])^T, so that no N x M x M tensor is ever built; without s23 it would fall apart into
     two separate InfoNCE terms.
 
     Args:
-        first_second: (..., N, N) scores s12 of first frames (rows) against second frames.
-        first_third: (..., N, N) scores s13 of first frames (rows) against third frames.
-        second_third: (..., N, N) scores s23 of second frames (rows) against third frames.
+        first_second: (..., N, M) scores s12 of first frames (rows) against second frames, M >= N.
+        first_third: (..., N, M) scores s13 of first frames (rows) against third frames.
+        second_third: (..., M, M) scores s23 of second frames (rows) against third frames.
+        first_positive: index of the frames that follow first frame 0, as for `infonce`.
 
     Returns:
-        Scalar: mean over queries and leading dimensions, in nats; 2 log N at chance.
+        Scalar: mean over queries and leading dimensions, in nats; 2 log M at chance.
     """
     # Every factor is divided by its peak, per row, so that only scores some 700 apart lose mass in float64.
     s12, s13, s23 = (scores.double() for scores in (first_second, first_third, second_third))
-    peak23 = s23.amax(-1).detach()  # (..., N) over third frames
+    peak23 = s23.amax(-1).detach()  # (..., M) over third frames
     s12_peaked = s12 + peak23.unsqueeze(-2)
     peak12 = s12_peaked.amax(-1, keepdim=True).detach()
     peak13 = s13.amax(-1, keepdim=True).detach()
     mass = torch.matmul((s12_peaked - peak12).exp(), (s23 - peak23.unsqueeze(-1)).exp())
     mass = (mass * (s13 - peak13).exp()).sum(-1)
     log_denominator = mass.log() + (peak12 + peak13).squeeze(-1)
-    positive = (s12 + s13 + s23).diagonal(dim1=-2, dim2=-1)
+    own = slice(first_positive, first_positive + s12.shape[-2])
+    positive = sum(scores.diagonal(dim1=-2, dim2=-1) for scores in (s12[..., own], s13[..., own], s23[..., own, own]))
     return (log_denominator - positive).mean().float()

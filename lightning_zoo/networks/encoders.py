@@ -62,3 +62,36 @@ def as_float(frames: Tensor, input_channels: int) -> Tensor:
             f"(shape {tuple(frames.shape)}): set --model.input_channels {frames.shape[-3]} or change --data.color"
         )
     return frames.float() / 255 if frames.dtype == torch.uint8 else frames
+
+
+def checked_images(frames: Tensor) -> Tensor:
+    """The frames as they are.
+
+    Raises:
+        ValueError: if they are not single frames (B, C, H, W).
+    """
+    if frames.dim() != 4:
+        raise ValueError(
+            f"single frames (B, C, H, W) are wanted, got shape {tuple(frames.shape)}: "
+            "set --data.serve images, or labelled where labels are needed"
+        )
+    return frames
+
+
+def checked_clips(frames: Tensor, length: int | None = None) -> Tensor:
+    """The frames as they are.
+
+    Args:
+        frames: what a batch holds.
+        length: frames per clip, None for any number.
+
+    Raises:
+        ValueError: if they are not clips (B, T, C, H, W), or of another length.
+    """
+    if frames.dim() != 5 or length not in (None, frames.shape[1]):
+        wanted = "T" if length is None else length
+        raise ValueError(
+            f"clips (B, {wanted}, C, H, W) are wanted, got shape {tuple(frames.shape)}: "
+            f"set --data.serve clips and --data.clip_length {'to two or more' if length is None else length}"
+        )
+    return frames

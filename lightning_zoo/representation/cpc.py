@@ -4,21 +4,20 @@ A GRU reads the features of a sequence of frames; from its state at each time a 
 some steps ahead among all features of the batch, of other sequences and of other times.
 """
 
-from typing import Any
-
 import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from lightning_zoo.checkpoints import Loadable
+from lightning_zoo.losses.gather import gather_keys
 from lightning_zoo.losses.infonce import infonce, matching_accuracy, pair_logits
-from lightning_zoo.networks.encoders import EncoderName, as_float, make_encoder
+from lightning_zoo.networks.encoders import EncoderName, checked_clips, make_encoder
+from lightning_zoo.representation.frame_encoder import FrameEncoder
 from lightning_zoo.step_logging import logs_now
 
 
-class CPC(Loadable, L.LightningModule):
+class CPC(FrameEncoder, L.LightningModule):
     """CPC on sequences of consecutive frames, summed over the steps ahead 1, 1 + step_stride, 1 + 2 step_stride, ...
 
     Shorter sequences than ``sequence_length`` use the steps that fit into them.
@@ -31,6 +30,7 @@ class CPC(Loadable, L.LightningModule):
         context_layers: layers of the GRU.
         sequence_length: frames of the longest sequence (``data.clip_length``); sets how many heads there are.
         step_stride: distance between the steps ahead; 4 gives 1, 5, ..., 97 for 100 frames.
+        gather_negatives: under DDP, use the sequences of all processes as negatives.
         learning_rate: of Adam, here with PyTorch's own eps of 1e-8 (as released).
 
     Raises:
@@ -47,6 +47,7 @@ class CPC(Loadable, L.LightningModule):
         context_layers: int = 2,
         sequence_length: int = 100,
         step_stride: int = 4,
+        gather_negatives: bool = False,
         learning_rate: float = 3e-4,
     ) -> None:
         super().__init__()
@@ -61,15 +62,8 @@ class CPC(Loadable, L.LightningModule):
         # The heads are the blocks of one layer: rows k * feature_size to (k + 1) * feature_size predict self.steps[k].
         self.heads = nn.Linear(context_size, len(self.steps) * feature_size)
         self.feature_size = feature_size
+        self.gather_negatives = gather_negatives
         self.learning_rate = learning_rate
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self.encoder(as_float(frames, self.encoder.input_channels))
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]; the GRU takes no part."""
-        return self(frames)
 
     def loss(self, sequences: Tensor) -> dict[str, Tensor]:
         """InfoNCE summed over steps ahead, in nats, the accuracy's mean over them, and both for the nearest step.
@@ -80,7 +74,7 @@ class CPC(Loadable, L.LightningModule):
         Raises:
             ValueError: for sequences of one frame, or longer than ``sequence_length``.
         """
-        length = sequences.shape[1]
+        length = checked_clips(sequences).shape[1]
         if not 2 <= length <= self.hparams["sequence_length"]:
             raise ValueError(
                 f"CPC was built for sequences of 2 to sequence_length={self.hparams['sequence_length']} frames, "
@@ -92,9 +86,11 @@ class CPC(Loadable, L.LightningModule):
     def sequence_loss(self, features: Tensor) -> dict[str, Tensor]:
         """The terms of `loss` from features (B, T, feature_size)."""
         contexts, _ = self.context(features)  # (B, T, context_size)
+        # Once for all steps ahead, and outside of what is computed again; with it (W * B, T, feature_size).
+        keys, first = gather_keys(features) if self.gather_negatives else (features, 0)
         results = [
             # At 6336 x 6336 logits a head needs some 500 MB; kept for all 25 it would be 12 GB, so they are recomputed.
-            checkpoint(self._step_loss, index, step, contexts, features, use_reentrant=False, preserve_rng_state=False)
+            checkpoint(self._step_loss, index, contexts, keys, first, use_reentrant=False, preserve_rng_state=False)
             for index, step in enumerate(self.steps)
             if step < features.shape[1]
         ]
@@ -107,11 +103,17 @@ class CPC(Loadable, L.LightningModule):
             "next_step_accuracy": accuracies[0],
         }
 
-    def _step_loss(self, index: int, step: int, contexts: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    def _step_loss(self, index: int, contexts: Tensor, keys: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy of head ``index``; ``first`` is which sequence of the keys is that of the first context."""
+        step = self.steps[index]
         rows = slice(index * self.feature_size, (index + 1) * self.feature_size)
         predictions = F.linear(contexts[:, :-step], self.heads.weight[rows], self.heads.bias[rows])
-        logits = pair_logits(predictions.flatten(0, 1), features[:, step:].flatten(0, 1))
-        return infonce(logits), matching_accuracy(logits.detach())
+        logits = pair_logits(predictions.flatten(0, 1), keys[:, step:].flatten(0, 1))
+        first_positive = first * (keys.shape[1] - step)
+        return (
+            infonce(logits, first_positive=first_positive),
+            matching_accuracy(logits.detach(), first_positive=first_positive),
+        )
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """One step on sequences (B, T, C, H, W) in ``batch["frames"]``."""
@@ -124,10 +126,6 @@ class CPC(Loadable, L.LightningModule):
         """The same terms on held-out sequences."""
         values = {f"val/{name}": value for name, value in self.loss(batch["frames"]).items()}
         self.log_dict(values, batch_size=len(batch["frames"]), sync_dist=True)
-
-    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """Features of labelled frames or images (B, C, H, W)."""
-        return {"features": self.encode(batch["frames"])}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over the encoder, the GRU and the heads."""

@@ -4,21 +4,24 @@ The posterior's mean is the encoder's output, so that probes see what the decode
 differences from the released code are in this folder's README.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.losses.vae import gaussian_kl, squared_error_sum
-from lightning_zoo.networks.encoders import as_float
+from lightning_zoo.networks.encoders import as_float, checked_images
 from lightning_zoo.networks.nature_cnn import NatureCNN
 from lightning_zoo.networks.nature_decoder import NatureDecoder
+from lightning_zoo.representation.frame_encoder import FrameEncoder
 from lightning_zoo.step_logging import logs_now
 
+# More than an epoch has, so that no two batches of a run share a number; a CPU's generator reads 32 bits of a seed.
+_MOST_BATCHES = 2**20
 
-class FrameVAE(Loadable, L.LightningModule):
+
+class FrameVAE(FrameEncoder, L.LightningModule):
     """VAE with the Nature encoder and its mirror image as decoder.
 
     All logged values are means per image whatever ``reduction`` is, so that runs compare.
@@ -57,14 +60,6 @@ class FrameVAE(Loadable, L.LightningModule):
         self.learning_rate = learning_rate
         self.noise_seed = torch.initial_seed()
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size), the posterior's means, of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self.encoder(as_float(frames, self.encoder.input_channels))
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self(frames)
-
     def reconstruct(self, frames: Tensor) -> Tensor:
         """Frames (B, C, H, W) in [0, 1], decoded from the posterior's means."""
         return self.decoder(self(frames))
@@ -74,36 +69,36 @@ class FrameVAE(Loadable, L.LightningModule):
         maps = self.encoder.maps(images)
         return self.encoder.features(maps), self.log_variance(next(reversed(maps.values())).flatten(1))
 
-    def loss(self, frames: Tensor) -> dict[str, Tensor]:
+    def loss(self, frames: Tensor, draw: int = 0) -> dict[str, Tensor]:
         """The negative evidence bound and its terms per image; the latent is drawn in training, the mean otherwise.
 
         Args:
             frames: images (B, C, H, W) or clips (B, T, C, H, W), whose frames count as images.
+            draw: number of the draw in training; the same number gives the same noise.
         """
-        images = as_float(frames, self.encoder.input_channels)
-        images = images.flatten(0, 1) if images.dim() == 5 else images
+        images = checked_images(frames.flatten(0, 1) if frames.dim() == 5 else frames)
+        images = as_float(images, self.encoder.input_channels)
         mean, log_variance = self.posterior(images)
         latent = mean
         if self.training:
-            noise = self._noise(mean.to(torch.promote_types(mean.dtype, torch.float32)))
+            noise = self._noise(mean.to(torch.promote_types(mean.dtype, torch.float32)), draw)
             latent = (mean + torch.exp(0.5 * log_variance.to(noise.dtype)) * noise).to(mean.dtype)
         error = squared_error_sum(self.decoder(latent), images).mean()
         divergence = gaussian_kl(mean, log_variance).mean()
         return {"loss": error + self.beta * divergence, "reconstruction": error, "kl": divergence}
 
-    def _noise(self, latent: Tensor) -> Tensor:
-        # From the step's number, for all processes: a resumed run, and one process in place of two, draw the same.
-        world_size, rank, step = 1, 0, 0
-        if self._trainer is not None:
-            world_size, rank, step = self.trainer.world_size, self.global_rank, self.trainer.global_step
-        seed = (self.noise_seed + 1_000_003 * (step + 1)) % 2**63
+    def _noise(self, latent: Tensor, draw: int) -> Tensor:
+        # For all processes, from a number: a resumed run, and one process in place of two, draw the same.
+        world_size, rank = (1, 0) if self._trainer is None else (self.trainer.world_size, self.global_rank)
+        seed = (self.noise_seed + 1_000_003 * (draw + 1)) % 2**63
         generator = torch.Generator(latent.device).manual_seed(seed)
         shape = (world_size, *latent.shape)
         return torch.randn(shape, generator=generator, device=latent.device, dtype=latent.dtype)[rank]
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """One step on ``batch["frames"]``, images or clips."""
-        terms = self.loss(batch["frames"])
+        # Not the step's number, which is the same for all batches whose gradients are accumulated.
+        terms = self.loss(batch["frames"], draw=self.current_epoch * _MOST_BATCHES + batch_index)
         if logs_now(self):
             self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
         if self.reduction == "mean":
@@ -116,10 +111,6 @@ class FrameVAE(Loadable, L.LightningModule):
         terms = self.loss(batch["frames"])
         values = {f"val/{name}": value for name, value in terms.items()}
         self.log_dict(values, batch_size=len(batch["frames"]), sync_dist=True)
-
-    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """Features of labelled frames or images (B, C, H, W)."""
-        return {"features": self.encode(batch["frames"])}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over encoder and decoder."""

@@ -4,20 +4,18 @@ The later frame's global features have to find the global features of the frame 
 frames; no local features take part.
 """
 
-from typing import Any
-
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.losses.gather import gather_keys
 from lightning_zoo.losses.infonce import infonce, matching_accuracy, pair_logits
-from lightning_zoo.networks.encoders import EncoderName, as_float, make_encoder
+from lightning_zoo.networks.encoders import EncoderName, checked_clips, make_encoder
+from lightning_zoo.representation.frame_encoder import FrameEncoder
 from lightning_zoo.step_logging import logs_now
 
 
-class GlobalDIM(Loadable, L.LightningModule):
+class GlobalDIM(FrameEncoder, L.LightningModule):
     """One InfoNCE between the global features of consecutive frames.
 
     Args:
@@ -44,20 +42,13 @@ class GlobalDIM(Loadable, L.LightningModule):
         self.gather_negatives = gather_negatives
         self.learning_rate = learning_rate
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self.encoder(as_float(frames, self.encoder.input_channels))
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self(frames)
-
     def loss(self, pairs: Tensor) -> dict[str, Tensor]:
         """InfoNCE in nats and the matching accuracy.
 
         Args:
             pairs: (B, 2, C, H, W), the earlier frame first.
         """
+        checked_clips(pairs, 2)
         earlier, later = self(pairs.flatten(0, 1)).unflatten(0, pairs.shape[:2]).unbind(1)
         keys, first_positive = gather_keys(earlier) if self.gather_negatives else (earlier, 0)
         logits = pair_logits(self.scores(later), keys)
@@ -77,10 +68,6 @@ class GlobalDIM(Loadable, L.LightningModule):
         """The same terms on held-out pairs."""
         values = {f"val/{name}": value for name, value in self.loss(batch["frames"]).items()}
         self.log_dict(values, batch_size=len(batch["frames"]), sync_dist=True)
-
-    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """Features of labelled frames or images (B, C, H, W)."""
-        return {"features": self.encode(batch["frames"])}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over the encoder and the score layer."""

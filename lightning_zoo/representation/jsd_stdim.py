@@ -4,20 +4,18 @@ A classifier tells the frame before this one from a random frame of the same epi
 once from the global features (GL), once from the local features of the same place (LL).
 """
 
-from typing import Any
-
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.losses.jsd import binary_accuracy, jsd_loss, place_scores
-from lightning_zoo.networks.encoders import EncoderName, as_float, make_encoder
+from lightning_zoo.networks.encoders import EncoderName, as_float, checked_clips, make_encoder
 from lightning_zoo.networks.nature_cnn import Maps
+from lightning_zoo.representation.frame_encoder import FrameEncoder
 from lightning_zoo.step_logging import logs_now
 
 
-class JSDSTDIM(Loadable, L.LightningModule):
+class JSDSTDIM(FrameEncoder, L.LightningModule):
     """Binary cross-entropy on bilinear scores, GL + LL, with one negative per pair.
 
     Args:
@@ -44,14 +42,6 @@ class JSDSTDIM(Loadable, L.LightningModule):
         self.local_scores = nn.Bilinear(depth, depth, 1)
         self.learning_rate = learning_rate
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self.encoder(as_float(frames, self.encoder.input_channels))
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self(frames)
-
     def loss(self, pairs: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """GL, LL and their sum, in nats, with the accuracies of both classifiers and their mean.
 
@@ -59,7 +49,7 @@ class JSDSTDIM(Loadable, L.LightningModule):
             pairs: (B, 2, C, H, W), the earlier frame first.
             negatives: (B, C, H, W), another frame of each pair's episode.
         """
-        triples = torch.cat([pairs, negatives.unsqueeze(1)], dim=1)  # (B, 3, C, H, W)
+        triples = torch.cat([checked_clips(pairs, 2), negatives.unsqueeze(1)], dim=1)  # (B, 3, C, H, W)
         maps = self.encoder.maps(as_float(triples.flatten(0, 1), self.encoder.input_channels))
         later = Maps((name, m.unflatten(0, triples.shape[:2])[:, 1]) for name, m in maps.items())
         local = maps[self.local_layer].flatten(2).unflatten(0, triples.shape[:2])  # (B, 3, C, P)
@@ -89,10 +79,6 @@ class JSDSTDIM(Loadable, L.LightningModule):
         terms = self.loss(batch["frames"], _negatives(batch))
         values = {f"val/{name}": value for name, value in terms.items()}
         self.log_dict(values, batch_size=len(batch["frames"]), sync_dist=True)
-
-    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """Features of labelled frames or images (B, C, H, W)."""
-        return {"features": self.encode(batch["frames"])}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over the encoder and the score layers."""

@@ -15,7 +15,7 @@ from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.losses.variable_cross_entropy import variable_cross_entropy
 from lightning_zoo.metrics.variable_scores import VALUES, VariableAccuracy, VariableScores, named_scores
 from lightning_zoo.representation.variable_adam import VariableAdam
-from lightning_zoo.representation.variable_schedule import VariableSchedule, end_epoch, set_rates
+from lightning_zoo.representation.variable_schedule import VariableSchedule, end_epoch, start_run
 from lightning_zoo.representation.variables import fill_from_data
 from lightning_zoo.step_logging import logs_now
 
@@ -131,8 +131,8 @@ class LinearProbe(Loadable, L.LightningModule):
         return self._logits(features, self.weight, self.bias).argmax(-1).T
 
     def on_train_start(self) -> None:
-        """Take up the rates of a resumed run."""
-        set_rates(self, self.schedule)
+        """Take up the rates of a resumed run, or end it if all have stopped."""
+        start_run(self, self.schedule)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """One step of every probe; the sum of their losses has the gradient of each one alone."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.metrics.variable_scores import VALUES, VariableScores, named_scores
-from lightning_zoo.representation.variables import fill_from_data
+from lightning_zoo.representation.variables import fill_from_data, labels_of
 
 
 class Majority(Loadable, L.LightningModule):
@@ -78,22 +78,24 @@ class Majority(Loadable, L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Count one batch, on all processes together."""
         assert self.counts is not None
+        labels = labels_of(batch)
         # Summed here, not after the epoch: DDP overwrites all buffers by those of the first process at each step.
-        self.counts += self.trainer.strategy.reduce(self._count(batch["labels"]), reduce_op="sum")
-        loss = self.loss(batch["labels"])
+        self.counts += self.trainer.strategy.reduce(self._count(labels), reduce_op="sum")
+        loss = self.loss(labels)
         self.log("train/loss", loss)
         return loss + 0 * self.nothing.sum()
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Loss and accuracy on held-out labels."""
-        labels = batch["labels"]
+        labels = labels_of(batch)
         accuracy = (self.predict(labels) == labels).float().mean()
         values = {"val/loss": self.loss(labels), "val/accuracy": accuracy}
         self.log_dict(values, batch_size=len(labels), sync_dist=True)
 
     def test_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Compare the most frequent values with the labels."""
-        self.scores.update(self.predict(batch["labels"]), batch["labels"])
+        labels = labels_of(batch)
+        self.scores.update(self.predict(labels), labels)
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of every variable, every category and the game."""

@@ -4,21 +4,19 @@ Nothing but the frame is given, not the action. The numbered differences from th
 README.
 """
 
-from typing import Any
-
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.losses.vae import squared_error_sum
-from lightning_zoo.networks.encoders import as_float
+from lightning_zoo.networks.encoders import as_float, checked_clips
 from lightning_zoo.networks.nature_cnn import NatureCNN
 from lightning_zoo.networks.nature_decoder import NatureDecoder
+from lightning_zoo.representation.frame_encoder import FrameEncoder
 from lightning_zoo.step_logging import logs_now
 
 
-class PixelPrediction(Loadable, L.LightningModule):
+class PixelPrediction(FrameEncoder, L.LightningModule):
     """Nature encoder, a linear step in feature space, and a decoder that draws a clip's last frame from its first.
 
     Args:
@@ -35,14 +33,6 @@ class PixelPrediction(Loadable, L.LightningModule):
         self.decoder = NatureDecoder(feature_size=feature_size, output_channels=input_channels)
         self.learning_rate = learning_rate
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self.encoder(as_float(frames, self.encoder.input_channels))
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self(frames)
-
     def predict_next(self, frames: Tensor) -> Tensor:
         """The frames (B, C, H, W) in [0, 1] that are expected after frames (B, C, H, W)."""
         return self.decoder(self.transition(self(frames)))
@@ -56,7 +46,7 @@ class PixelPrediction(Loadable, L.LightningModule):
         Raises:
             ValueError: for clips of one frame.
         """
-        if clips.shape[1] < 2:
+        if checked_clips(clips).shape[1] < 2:
             raise ValueError(
                 f"clips of {clips.shape[1]} frame have nothing to predict: set --data.clip_length to 2 or more"
             )
@@ -73,13 +63,10 @@ class PixelPrediction(Loadable, L.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """The same error on held-out clips, beside that of predicting no change."""
         clips = batch["frames"]
+        loss = self.loss(clips)
         first, last = (as_float(clips[:, t], self.encoder.input_channels) for t in (0, -1))
-        values = {"val/loss": self.loss(clips), "val/loss_of_no_change": (first - last).square().mean()}
+        values = {"val/loss": loss, "val/loss_of_no_change": (first - last).square().mean()}
         self.log_dict(values, batch_size=len(clips), sync_dist=True)
-
-    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """Features of labelled frames or images (B, C, H, W)."""
-        return {"features": self.encode(batch["frames"])}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over encoder, linear step and decoder."""

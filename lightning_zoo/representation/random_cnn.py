@@ -1,16 +1,14 @@
 """An encoder that is never trained, the baseline that shows what the architecture alone gives (Anand et al. 2019)."""
 
-from typing import Any
-
 import lightning as L
 import torch
 from torch import Tensor
 
-from lightning_zoo.checkpoints import Loadable
-from lightning_zoo.networks.encoders import EncoderName, as_float, make_encoder
+from lightning_zoo.networks.encoders import EncoderName, make_encoder
+from lightning_zoo.representation.frame_encoder import FrameEncoder
 
 
-class RandomCNN(Loadable, L.LightningModule):
+class RandomCNN(FrameEncoder, L.LightningModule):
     """The encoder with its initial weights; `fit` only writes them to a checkpoint.
 
     "train/loss" and "val/loss" are zero: nothing is learned, but callbacks that watch them find them.
@@ -26,14 +24,6 @@ class RandomCNN(Loadable, L.LightningModule):
         self.save_hyperparameters()
         self.encoder = make_encoder(encoder, input_channels=input_channels, feature_size=feature_size)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self.encoder(as_float(frames, self.encoder.input_channels))
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self(frames)
-
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """A loss of zero, of which every parameter has the gradient zero, as DDP demands."""
         loss = sum((parameter.sum() * 0 for parameter in self.parameters()), torch.zeros((), device=self.device))
@@ -43,10 +33,6 @@ class RandomCNN(Loadable, L.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """A loss of zero."""
         self.log("val/loss", torch.zeros((), device=self.device), batch_size=1, sync_dist=True)
-
-    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """Features of labelled frames or images (B, C, H, W)."""
-        return {"features": self.encode(batch["frames"])}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD with rate zero: it counts the steps by which checkpoints are written and moves nothing."""

@@ -4,20 +4,18 @@ A frame's global features have to find the local features of the same frame amon
 takes part: a frame can be told from others by anything in it, also by what never moves.
 """
 
-from typing import Any
-
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.losses.gather import gather_keys
 from lightning_zoo.losses.infonce import by_place, global_local_logits, infonce, matching_accuracy
-from lightning_zoo.networks.encoders import EncoderName, as_float, make_encoder
+from lightning_zoo.networks.encoders import EncoderName, as_float, checked_images, make_encoder
+from lightning_zoo.representation.frame_encoder import FrameEncoder
 from lightning_zoo.step_logging import logs_now
 
 
-class StaticDIM(Loadable, L.LightningModule):
+class StaticDIM(FrameEncoder, L.LightningModule):
     """Global-local InfoNCE within the same frame, mean over places.
 
     Args:
@@ -45,23 +43,14 @@ class StaticDIM(Loadable, L.LightningModule):
         self.gather_negatives = gather_negatives
         self.learning_rate = learning_rate
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self.encoder(as_float(frames, self.encoder.input_channels))
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self(frames)
-
     def loss(self, frames: Tensor) -> dict[str, Tensor]:
         """InfoNCE in nats and the matching accuracy.
 
         Args:
             frames: (B, C, H, W), or clips (B, T, C, H, W) whose last frame is used (the later of a pair, as released).
         """
-        if frames.dim() == 5:
-            frames = frames[:, -1]
-        maps = self.encoder.maps(as_float(frames, self.encoder.input_channels))
+        images = checked_images(frames[:, -1] if frames.dim() == 5 else frames)
+        maps = self.encoder.maps(as_float(images, self.encoder.input_channels))
         keys = by_place(maps[self.local_layer])  # (B, P, C)
         keys, first_positive = gather_keys(keys) if self.gather_negatives else (keys, 0)
         logits = global_local_logits(self.scores(self.encoder.features(maps)), keys)
@@ -81,10 +70,6 @@ class StaticDIM(Loadable, L.LightningModule):
         """The same terms on held-out frames."""
         values = {f"val/{name}": value for name, value in self.loss(batch["frames"]).items()}
         self.log_dict(values, batch_size=len(batch["frames"]), sync_dist=True)
-
-    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """Features of labelled frames or images (B, C, H, W)."""
-        return {"features": self.encode(batch["frames"])}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over the encoder and the score layer."""

@@ -6,13 +6,12 @@ numbered differences from the paper are in this folder's README.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.losses.gather import gather_keys
 from lightning_zoo.losses.infonce import (
     by_place,
@@ -21,12 +20,13 @@ from lightning_zoo.losses.infonce import (
     local_local_logits,
     matching_accuracy,
 )
-from lightning_zoo.networks.encoders import EncoderName, as_float, make_encoder
+from lightning_zoo.networks.encoders import EncoderName, as_float, checked_clips, make_encoder
 from lightning_zoo.networks.nature_cnn import Maps
+from lightning_zoo.representation.frame_encoder import FrameEncoder
 from lightning_zoo.step_logging import logs_now
 
 
-class STDIM(Loadable, L.LightningModule):
+class STDIM(FrameEncoder, L.LightningModule):
     """ST-DIM on pairs of consecutive frames, with the options of its ablation studies.
 
     Args:
@@ -102,14 +102,6 @@ class STDIM(Loadable, L.LightningModule):
         self.gather_negatives = gather_negatives
         self.learning_rate = learning_rate
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self.encoder(as_float(frames, self.encoder.input_channels))
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self(frames)
-
     def loss(self, pairs: Tensor, *, accuracies: bool = True) -> dict[str, Tensor]:
         """GL, LL and their weighted sum (eq. 2, 4 and 6), in nats, with the matching accuracies.
 
@@ -117,6 +109,7 @@ class STDIM(Loadable, L.LightningModule):
             pairs: (B, 2, C, H, W), the earlier frame first.
             accuracies: without them the loss takes a tenth less time.
         """
+        checked_clips(pairs, 2)
         maps = self.encoder.maps(as_float(pairs.flatten(0, 1), self.encoder.input_channels))
         anchors = {name: m.unflatten(0, pairs.shape[:2])[:, self.anchor_index] for name, m in maps.items()}
         others = {name: m.unflatten(0, pairs.shape[:2])[:, 1 - self.anchor_index] for name, m in maps.items()}
@@ -160,10 +153,6 @@ class STDIM(Loadable, L.LightningModule):
         terms = self.loss(batch["frames"])
         values = {f"val/{name}": value for name, value in terms.items()}
         self.log_dict(values, batch_size=len(batch["frames"]), sync_dist=True)
-
-    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """Features of labelled frames or images (B, C, H, W)."""
-        return {"features": self.encode(batch["frames"])}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over the encoder and the score layers."""

@@ -14,10 +14,10 @@ from torch.func import functional_call, vmap
 from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.losses.variable_cross_entropy import variable_cross_entropy
 from lightning_zoo.metrics.variable_scores import VALUES, VariableAccuracy, VariableScores, named_scores
-from lightning_zoo.networks.encoders import EncoderName, as_float, make_encoder
+from lightning_zoo.networks.encoders import EncoderName, as_float, checked_images, make_encoder
 from lightning_zoo.representation.variable_adam import VariableAdam
-from lightning_zoo.representation.variable_schedule import VariableSchedule, end_epoch, set_rates
-from lightning_zoo.representation.variables import fill_from_data
+from lightning_zoo.representation.variable_schedule import VariableSchedule, end_epoch, start_run
+from lightning_zoo.representation.variables import fill_from_data, labels_of
 from lightning_zoo.step_logging import logs_now
 
 
@@ -122,7 +122,7 @@ class Supervised(Loadable, L.LightningModule):
 
     def _run(self, frames: Tensor, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Features (K, B, D) and logits (K, B, 256), of the ``chosen`` variables where not all are wanted."""
-        images = as_float(frames, self.hparams["input_channels"])
+        images = as_float(checked_images(frames), self.hparams["input_channels"])
         classifiers = self.classifiers
         assert classifiers is not None
         stacked = dict(classifiers.named_parameters())
@@ -138,22 +138,22 @@ class Supervised(Loadable, L.LightningModule):
         return torch.stack([features for features, _ in results]), torch.stack([logits for _, logits in results])
 
     def on_train_start(self) -> None:
-        """Take up the rates of a resumed run."""
-        set_rates(self, self.schedule)
+        """Take up the rates of a resumed run, or end it if all have stopped."""
+        start_run(self, self.schedule)
         self._running = (~self.schedule.stopped).nonzero().flatten().to(self.device)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """One step of every classifier that has not stopped; the sum has the gradient of each one alone."""
-        running = self._running
+        labels, running = labels_of(batch), self._running
         _, logits = self._run(batch["frames"], running)
-        losses = variable_cross_entropy(logits, batch["labels"][:, running])
+        losses = variable_cross_entropy(logits, labels[:, running])
         if logs_now(self):
             self.log("train/loss", losses.detach().mean())
         return losses.sum()
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Loss and accuracy on held-out frames."""
-        labels = batch["labels"]
+        labels = labels_of(batch)
         _, logits = self._run(batch["frames"])
         self.accuracy.update(logits.argmax(-1).T, labels)
         loss = variable_cross_entropy(logits, labels).mean()
@@ -170,7 +170,7 @@ class Supervised(Loadable, L.LightningModule):
 
     def test_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Count the predictions on frames that neither training nor stopping has seen."""
-        self.scores.update(self.predict(batch["frames"]), batch["labels"])
+        self.scores.update(self.predict(batch["frames"]), labels_of(batch))
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of every variable, every category and the game."""

@@ -4,13 +4,11 @@ A frame has to find the two that follow it, together, among all pairs of the bat
 its global features (GL3), once from its local features (LL3), at every place of a feature map.
 """
 
-from typing import Any
-
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from lightning_zoo.checkpoints import Loadable
+from lightning_zoo.losses.gather import gather_keys
 from lightning_zoo.losses.infonce import (
     by_place,
     global_local_logits,
@@ -18,12 +16,13 @@ from lightning_zoo.losses.infonce import (
     matching_accuracy,
     three_frame_infonce,
 )
-from lightning_zoo.networks.encoders import EncoderName, as_float, make_encoder
+from lightning_zoo.networks.encoders import EncoderName, as_float, checked_clips, make_encoder
 from lightning_zoo.networks.nature_cnn import Maps
+from lightning_zoo.representation.frame_encoder import FrameEncoder
 from lightning_zoo.step_logging import logs_now
 
 
-class ThreeFrameDIM(Loadable, L.LightningModule):
+class ThreeFrameDIM(FrameEncoder, L.LightningModule):
     """InfoNCE over triples of consecutive frames, GL3 + LL3, mean over places.
 
     The study leaves the score f(a, b, c) of three frames open. Here it is s12(a, b) + s13(a, c) + s23(b, c), each
@@ -36,6 +35,7 @@ class ThreeFrameDIM(Loadable, L.LightningModule):
         encoder: "nature" (that of ST-DIM) or "impala"; its own local layer is used.
         input_channels: 1 for gray frames, 3 for colour.
         feature_size: length of the global feature vector.
+        gather_negatives: under DDP, the N x N pairs are those of the frames of all processes.
         learning_rate: of Adam with eps 1e-5.
     """
 
@@ -45,6 +45,7 @@ class ThreeFrameDIM(Loadable, L.LightningModule):
         encoder: EncoderName = "nature",
         input_channels: int = 1,
         feature_size: int = 256,
+        gather_negatives: bool = False,
         learning_rate: float = 3e-4,
     ) -> None:
         super().__init__()
@@ -54,15 +55,8 @@ class ThreeFrameDIM(Loadable, L.LightningModule):
         depth = self.encoder.map_shapes[self.local_layer][0]
         self.global_scores = _pairwise_scores(feature_size, depth)
         self.local_scores = _pairwise_scores(depth, depth)
+        self.gather_negatives = gather_negatives
         self.learning_rate = learning_rate
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self.encoder(as_float(frames, self.encoder.input_channels))
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Features (B, feature_size) of frames (B, C, H, W), uint8 or float in [0, 1]."""
-        return self(frames)
 
     def loss(self, triples: Tensor) -> dict[str, Tensor]:
         """GL3, LL3 and their sum, in nats, with the accuracy of finding the second frame when the third is known.
@@ -70,40 +64,42 @@ class ThreeFrameDIM(Loadable, L.LightningModule):
         Args:
             triples: (B, 3, C, H, W), the earliest frame first.
         """
+        checked_clips(triples, 3)
         maps = self.encoder.maps(as_float(triples.flatten(0, 1), self.encoder.input_channels))
         first_maps = Maps((name, m.unflatten(0, triples.shape[:2])[:, 0]) for name, m in maps.items())
         features = self.encoder.features(first_maps)  # (B, feature_size)
         local = by_place(maps[self.local_layer]).unflatten(0, triples.shape[:2])  # (B, 3, P, C)
-        first, second, third = (frames.contiguous() for frames in local.unbind(1))
+        first, followers = local[:, 0].contiguous(), local[:, 1:]
+        followers, first_positive = gather_keys(followers) if self.gather_negatives else (followers, 0)
+        second, third = (frames.contiguous() for frames in followers.unbind(1))  # (M, P, C), with gathering M = W * B
         terms: dict[str, Tensor] = {}
         for name, scores, anchor in (
             ("global_local", self.global_scores, features),
             ("local_local", self.local_scores, first),
         ):
-            first_second = _logits(scores["first_second"], anchor, second)  # (P, B, B)
+            first_second = _logits(scores["first_second"], anchor, second)  # (P, B, M)
             first_third = _logits(scores["first_third"], anchor, third)
-            second_third = _logits(scores["second_third"], second, third)
-            terms[f"{name}_loss"] = three_frame_infonce(first_second, first_third, second_third)
-            given_third = (first_second + second_third.transpose(-2, -1)).detach()
-            terms[f"{name}_accuracy"] = matching_accuracy(given_third)
+            second_third = _logits(scores["second_third"], second, third)  # (P, M, M)
+            terms[f"{name}_loss"] = three_frame_infonce(
+                first_second, first_third, second_third, first_positive=first_positive
+            )
+            own_third = second_third[..., first_positive : first_positive + len(first)]
+            given_third = (first_second + own_third.transpose(-2, -1)).detach()
+            terms[f"{name}_accuracy"] = matching_accuracy(given_third, first_positive=first_positive)
         terms["loss"] = terms["global_local_loss"] + terms["local_local_loss"]
         return terms
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """One step on clips (B, 3, C, H, W) in ``batch["frames"]``."""
-        terms = self.loss(_triples(batch))
+        terms = self.loss(batch["frames"])
         if logs_now(self):
             self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
         return terms["loss"]
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """The same terms on held-out clips."""
-        values = {f"val/{name}": value for name, value in self.loss(_triples(batch)).items()}
+        values = {f"val/{name}": value for name, value in self.loss(batch["frames"]).items()}
         self.log_dict(values, batch_size=len(batch["frames"]), sync_dist=True)
-
-    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """Features of labelled frames or images (B, C, H, W)."""
-        return {"features": self.encode(batch["frames"])}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over the encoder and the score layers."""
@@ -121,14 +117,7 @@ def _pairwise_scores(anchor_size: int, depth: int) -> nn.ModuleDict:
 
 
 def _logits(scores: nn.Module, queries: Tensor, keys: Tensor) -> Tensor:
-    """(P, B, B) of queries (B, D) or (B, P, C), projected by ``scores``, against keys (B, P, C)."""
+    """(P, N, M) of queries (N, D) or (N, P, C), projected by ``scores``, against keys (M, P, C)."""
     if queries.dim() == 2:
         return global_local_logits(scores(queries), keys)
     return local_local_logits(scores(queries), keys)
-
-
-def _triples(batch: dict[str, Tensor]) -> Tensor:
-    frames = batch["frames"]
-    if frames.dim() != 5 or frames.shape[1] != 3:
-        raise ValueError(f"ThreeFrameDIM needs clips of 3 frames, got {tuple(frames.shape)}: set --data.clip_length 3")
-    return frames

@@ -101,6 +101,13 @@ class VariableSchedule(nn.Module):
         self.plateau_epochs = self.plateau_epochs.masked_fill(due, 0)
 
 
+def start_run(module: L.LightningModule, schedule: VariableSchedule) -> None:
+    """Give the rates of a resumed run to the optimizer; where all models have stopped, the run ends at once."""
+    set_rates(module, schedule)
+    if bool(schedule.stopped.all()):
+        module.trainer.should_stop = True
+
+
 def end_epoch(module: L.LightningModule, schedule: VariableSchedule, scores: Tensor) -> Tensor | None:
     """Give validation scores (K,) to the schedule, its rates to the optimizer, and end the run with the last model.
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import lightning as L
+from torch import Tensor
 
 
 def fill_from_data(module: L.LightningModule, **attributes: str) -> None:
@@ -26,6 +27,17 @@ def fill_from_data(module: L.LightningModule, **attributes: str) -> None:
                 f"set --model.{name} or use data with labels"
             )
         module.hparams[name] = _plain(value)
+
+
+def labels_of(batch: dict[str, Tensor]) -> Tensor:
+    """The labels (B, K) of a batch.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    if "labels" not in batch:
+        raise ValueError(f"the batch has {', '.join(sorted(batch))} but no labels: set --data.serve labelled")
+    return batch["labels"]
 
 
 def _plain(value: Any) -> Any:

@@ -125,6 +125,12 @@ def test_three_frame_infonce_is_the_explicit_sum_over_pairs():
     check_equal(three_frame_infonce(*scores), slow_three_frames(*scores), scores)
 
 
+def test_three_frame_infonce_of_some_queries_among_the_followers_of_all():
+    s12, s13, s23 = (random(4, 4, seed=seed) for seed in (1, 2, 3))
+    parts = [three_frame_infonce(s12[a:b], s13[a:b], s23, first_positive=a) for a, b in ((0, 1), (1, 4))]
+    check_equal((parts[0] + 3 * parts[1]) / 4, slow_three_frames(s12, s13, s23), (s12, s13, s23))
+
+
 def test_three_frame_infonce_averages_over_places():
     scores = [random(2, 3, 3, seed=seed) for seed in (1, 2, 3)]
     slow = (slow_three_frames(*(s[0] for s in scores)) + slow_three_frames(*(s[1] for s in scores))) / 2

@@ -104,10 +104,10 @@ def test_clips_count_as_images():
     torch.testing.assert_close(vae.loss(frames.unflatten(0, (2, 2)))["loss"], vae.loss(frames)["loss"])
 
 
-def test_the_latent_is_drawn_in_training_alone_and_anew_at_each_step():
+def test_the_latent_is_drawn_in_training_alone():
     vae = model()
     latent = torch.zeros(1000, 8)
-    noise = vae._noise(latent)
+    noise = vae._noise(latent, 0)
     assert abs(noise.mean()) < 0.05
     assert abs(noise.std() - 1) < 0.05
     frames = images(1)
@@ -117,14 +117,43 @@ def test_the_latent_is_drawn_in_training_alone_and_anew_at_each_step():
     assert torch.equal(vae.loss(frames)["reconstruction"], vae.loss(frames)["reconstruction"])
     assert not torch.equal(drawn, vae.loss(frames)["reconstruction"])
 
-    class Noise(L.Callback):
-        seen = []
 
-        def on_train_batch_start(self, trainer, module, batch, index):
-            self.seen.append(module._noise(torch.zeros(2, 8)))
+class Noises(FrameVAE):
+    """Keeps what it drew."""
 
-    trainer(callbacks=[Noise()]).fit(vae, Batches([frames, frames]))
-    assert not torch.equal(*Noise.seen)
+    def __init__(self):
+        super().__init__(feature_size=8)
+        self.drawn = []
+
+    def _noise(self, latent, draw):
+        self.drawn.append(super()._noise(latent, draw))
+        return self.drawn[-1]
+
+
+def fit_noises(**options):
+    torch.manual_seed(0)
+    vae, resume_from = Noises(), options.pop("ckpt_path", None)
+    run = trainer(max_epochs=2, limit_val_batches=0, **options)
+    run.fit(vae, Batches([images(1)] * 4), ckpt_path=resume_from, weights_only=True)
+    return vae.drawn
+
+
+def test_every_batch_has_its_own_noise_also_where_gradients_are_accumulated():
+    drawn = fit_noises(accumulate_grad_batches=2)
+    assert len(drawn) == 8
+    assert len({tuple(noise.flatten().tolist()) for noise in drawn}) == 8
+
+
+def test_a_run_resumed_within_an_epoch_draws_what_it_would_have_drawn(tmp_path):
+    class Save(L.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, index):
+            if (trainer.current_epoch, index) == (1, 1):
+                trainer.save_checkpoint(tmp_path / "half.ckpt")
+
+    whole = fit_noises(callbacks=[Save()])
+    rest = fit_noises(ckpt_path=tmp_path / "half.ckpt")
+    assert len(rest) == 2
+    torch.testing.assert_close(torch.stack(rest), torch.stack(whole[-2:]), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])

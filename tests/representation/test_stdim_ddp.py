@@ -5,10 +5,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from lightning_zoo.losses.gather import gather_keys
+from lightning_zoo.losses.infonce import infonce, pair_logits
 from lightning_zoo.representation.category_ensemble import CategoryEnsemble
+from lightning_zoo.representation.cpc import CPC
 from lightning_zoo.representation.global_dim import GlobalDIM
 from lightning_zoo.representation.static_dim import StaticDIM
 from lightning_zoo.representation.stdim import STDIM
+from lightning_zoo.representation.three_frame_dim import ThreeFrameDIM
 
 METHODS = {
     "STDIM": (STDIM, {}),
@@ -16,6 +20,8 @@ METHODS = {
     "GlobalDIM": (GlobalDIM, {}),
     "StaticDIM": (StaticDIM, {}),
     "CategoryEnsemble": (CategoryEnsemble, {"categories": ["misc", "agent_localization"], "strides": {"misc": None}}),
+    "CPC": (CPC, {"context_size": 8, "sequence_length": 3, "step_stride": 1}),
+    "ThreeFrameDIM": (ThreeFrameDIM, {}),
 }
 
 
@@ -42,7 +48,7 @@ def build(name, gather):
     return WithPlainGradientStep(gather_negatives=gather, feature_size=16, **options)
 
 
-def gradients_after_fit(name, frames, *, gather):
+def gradients_after_fit(name, frames, *, gather, callbacks=()):
     """What one step of plain gradient descent with rate 1 took off the weights, in two processes."""
     model = build(name, gather)
     before = {key: value.detach().clone() for key, value in model.named_parameters()}
@@ -51,6 +57,7 @@ def gradients_after_fit(name, frames, *, gather):
         devices=2,
         strategy="ddp_fork",
         max_steps=1,
+        callbacks=list(callbacks),
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
@@ -61,9 +68,9 @@ def gradients_after_fit(name, frames, *, gather):
     return {key: before[key] - value.detach() for key, value in model.named_parameters()}
 
 
-def gradients_of_one_process(name, frames):
+def gradients_of_one_process(name, frames, loss=lambda model, frames: model.loss(frames)["loss"]):
     model = build(name, gather=True)
-    model.loss(frames)["loss"].backward()
+    loss(model, frames).backward()
     return {key: value.grad for key, value in model.named_parameters()}
 
 
@@ -74,10 +81,14 @@ def largest_difference(first, second):
     )
 
 
+def clips(number, length):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (number, length, 1, 210, 160), dtype=torch.uint8, generator=generator)
+
+
 @pytest.fixture(scope="module")
 def frames():
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (4, 2, 1, 210, 160), dtype=torch.uint8, generator=generator)
+    return clips(4, 2)
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +101,8 @@ def one_thread():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", METHODS)
-def test_gathered_negatives_give_the_gradients_of_the_joint_batch(name, frames):
+def test_gathered_negatives_give_the_gradients_of_the_joint_batch(name):
+    frames = clips(4, 3 if name in ("CPC", "ThreeFrameDIM") else 2)
     joint = gradients_of_one_process(name, frames)
     assert largest_difference(gradients_after_fit(name, frames, gather=True), joint) < 1e-3
 
@@ -103,3 +115,28 @@ def test_own_negatives_give_the_mean_of_both_processes_gradients(frames):
     assert largest_difference(found, mean) < 1e-3
     # The two ways differ, so that neither test can pass for the other's reason.
     assert largest_difference(found, gradients_of_one_process("STDIM", frames)) > 0.05
+
+
+class KeysOfBoth(L.Callback):
+    """Fails in a process that does not see all keys by rank, or its own first one elsewhere."""
+
+    def on_train_batch_start(self, trainer, module, batch, index):
+        rank = trainer.global_rank
+        keys, first = gather_keys(torch.full((3 - rank, 1), float(rank)))
+        assert keys.flatten().tolist() == [0.0, 0.0, 0.0, 1.0, 1.0]
+        assert first == 3 * rank
+
+
+def mean_of_the_processes_losses(model, frames):
+    """GlobalDIM's loss of rows 0 to 2 and that of rows 3 and 4, each against all five keys."""
+    earlier, later = model(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).unbind(1)
+    logits = pair_logits(model.scores(later), earlier)
+    return (infonce(logits[:3]) + infonce(logits[3:], first_positive=3)) / 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_processes_may_differ_in_their_number_of_keys():
+    frames = clips(5, 2)  # three rows for process 0, two for process 1
+    found = gradients_after_fit("GlobalDIM", frames, gather=True, callbacks=[KeysOfBoth()])
+    expected = gradients_of_one_process("GlobalDIM", frames, mean_of_the_processes_losses)
+    assert largest_difference(found, expected) < 1e-3

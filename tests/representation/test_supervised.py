@@ -163,6 +163,26 @@ def test_a_stopped_model_is_left_alone_while_others_go_on():
     assert not torch.equal(module.classifiers.head.weight[0], before.head.weight[0])
 
 
+def test_a_finished_run_that_is_resumed_ends_at_once(tmp_path):
+    module = Supervised(**OPTIONS | {"stop_patience": 1, "learning_rate": 0.0})
+    first = trainer(max_epochs=9)
+    first.fit(module, Squares())
+    assert module.schedule.stopped.all()
+    first.save_checkpoint(tmp_path / "finished.ckpt")
+    resumed, second = Supervised(**OPTIONS), trainer(max_epochs=9)
+    second.fit(resumed, Squares(), ckpt_path=tmp_path / "finished.ckpt", weights_only=True)
+    assert second.global_step == first.global_step
+    assert second.current_epoch == first.current_epoch < 9
+
+
+def test_frames_without_labels_and_clips_are_named():
+    module = Supervised(variables=VARIABLES, **OPTIONS)
+    with pytest.raises(ValueError, match=r"has frames but no labels: set --data\.serve labelled"):
+        module.validation_step({"frames": torch.zeros(2, 1, 210, 160)}, 0)
+    with pytest.raises(ValueError, match=r"\(2, 3, 1, 210, 160\): set --data\.serve images, or labelled"):
+        module.encode(torch.zeros(2, 3, 1, 210, 160))
+
+
 def test_no_variable_is_an_error():
     with pytest.raises(ValueError, match="no label that varies"):
         trainer().fit(Supervised(), Squares(variables=[]))
