@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,16 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from lightning_zoo.checkpoints import CheckpointError
 
 from .allocator import keep_freed_memory
+from .errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from datamodules.atari_frames import AtariFrames
 
     from .probing import ProbeScores
 
-PUBLISHED_FRAMES = 100_000
-PUBLISHED_PROBE_FRAMES = 50_000
+EPOCHS = 100
 
 
 def probe(
@@ -31,9 +31,12 @@ def probe(
     preset: Literal["clean", "paper"] | None = None,
     label_map: Literal["paper", "head"] | None = None,
     num_probe_frames: int | None = None,
+    sampling: Literal["episode", "frame"] | None = None,
+    test_sampling: Literal["with_replacement", "once"] | None = None,
+    test_weights: Literal["last", "best"] | None = None,
     baselines: bool = False,
     per_variable: bool = False,
-    max_epochs: int = 100,
+    max_epochs: int = EPOCHS,
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     log: bool = True,
@@ -41,15 +44,19 @@ def probe(
     """Measure with linear probes what an encoder knows of a game's state.
 
     Labelled frames are collected if they are missing. What the checkpoint was trained on is the default of every
-    option.
+    option. A checkpoint that learned labels is scored itself, on the held-out part of its own frames.
 
     Args:
         ckpt_path: a checkpoint of any module with `encode`, or `last` or `best` for the newest run's.
         game: the game to probe.
         root: folder of the recordings.
-        preset: protocol of labels, splits and sampling.
+        preset: protocol of labels, splits, sampling and scored weights.
         label_map: annotations of the RAM.
         num_probe_frames: labelled frames, of which 70 % train the probes.
+        sampling: probes train on an "episode", then one of its frames, with replacement (preset paper), or on each
+            "frame" once an epoch (clean).
+        test_sampling: test frames are drawn "with_replacement" (paper) or each is seen "once" (clean).
+        test_weights: score each probe's "last" weights (paper) or its "best" by validation accuracy (clean).
         baselines: add an untrained encoder and the most frequent label.
         per_variable: add a table of single variables.
         max_epochs: of the probes, at most.
@@ -61,18 +68,121 @@ def probe(
 
     quiet()
     keep_freed_memory()
-    path = _find(ckpt_path)
+    if max_epochs < 1:
+        raise UsageError(f"--max_epochs must be at least 1, got {max_epochs}")
+    if seed < 0:
+        raise UsageError(f"--seed must not be negative, got {seed}")
     options = {
         "game": game,
         "root": root,
         "preset": preset,
         "label_map": label_map,
         "num_probe_frames": num_probe_frames,
+        "sampling": sampling,
+        "test_sampling": test_sampling,
     }
-    scores, data, published, caption = _probe_all(path, options, baselines, max_epochs, seed, _device(device))
-    _print(scores, published, caption, data, per_variable)
+    settings = {"max_epochs": max_epochs, "seed": seed, "device": _device(device), "test_weights": test_weights}
+    path = _find(ckpt_path)
+    result = _Result(path, options, settings)
+    result.measure(baselines)
+    result.show(per_variable)
     if log:
-        _log(path, scores, caption)
+        result.log()
+
+
+class _Result:
+    """One call of `probe`: what is probed, on what, and what came out."""
+
+    def __init__(self, path: Path, options: dict[str, Any], settings: dict[str, Any]) -> None:
+        from lightning_zoo.checkpoints import load_encoder, read
+
+        from .probe_data import check_held_out, collect, is_classifier, labelled_frames
+
+        self.path = path
+        self.settings = settings
+        self.module = load_encoder(path)
+        self.checkpoint = read(path)
+        self.trained_on = dict(self.checkpoint.get("datamodule_hyper_parameters", {}))
+        self.data = labelled_frames(self.trained_on, options)
+        if is_classifier(self.module):
+            check_held_out(self.module, self.trained_on, self.data, options)
+        collect(self.data)
+
+    def measure(self, baselines: bool) -> None:
+        from .published import published_for
+
+        modules = [self.module]
+        if baselines:
+            modules += [m for m in _baselines(self.data, self.settings["seed"]) if type(m) is not type(self.module)]
+        self.scores = [_score(module, self.data, **self.settings) for module in modules]
+        game = self._trained("game")
+        # A baseline was made for the game that is probed.
+        trained_games = [game] + [self.data.game] * (len(modules) - 1)
+        self.published = [
+            published_for(module, self.data, trained) for module, trained in zip(modules, trained_games, strict=True)
+        ]
+
+    def show(self, per_variable: bool) -> None:
+        from .probe_report import caption, category_table, console, summary, variable_table
+
+        self.caption = caption(self.module, self.checkpoint, self.data, self.scores, self.published)
+        terminal = console()
+        terminal.print(category_table(self.scores, self.published))
+        if per_variable:
+            terminal.print(variable_table(self.scores[0], self.published[0], self.data))
+        for line in self.caption:
+            terminal.print(line, style="dim", highlight=False, markup=False)
+        terminal.print(summary(self.scores[0], self.published[0]), highlight=False, markup=False)
+
+    def log(self) -> None:
+        checkpoints = self.path.parent.name == "checkpoints"
+        folder = self.path.parent.parent if checkpoints else self.path.parent
+        names = [self.data.game, self.data.hparams["preset"], *self._unusual()]
+        target = folder / f"probe_{'_'.join([self.path.stem, *names])}.json"
+        content = {"checkpoint": self.path.name, "caption": self.caption, "scores": [asdict(s) for s in self.scores]}
+        content["published"] = [asdict(published) for published in self.published]
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(temporary, target)
+        noted = folder / "mlflow_run_id"
+        logged = noted.is_file() and self._log_to_run(noted.read_text().strip(), target)
+        print(f"Written to {target}{' and to its MLflow run' * logged}")
+
+    def _log_to_run(self, run_id: str, target: Path) -> bool:
+        from lightning_zoo.callbacks.mlflow_store import log_to_run
+
+        names = ["best"] * self.path.stem.startswith("best")
+        names += [self.data.game] * (self.data.game != self._trained("game"))
+        names += [self.data.hparams["preset"]] * (self.data.hparams["preset"] != self._trained("preset"))
+        prefix = "/".join(["probe", *filter(None, ["_".join([*names, *self._unusual()])])])
+        return log_to_run(run_id, self.scores[0].metrics(prefix), [target])
+
+    def _unusual(self) -> list[str]:
+        """Short names of what was not measured as usual, by which results are told apart."""
+        from datamodules.atari_protocol import PRESETS
+
+        from .probing import weights_of_preset
+
+        usual, own = PRESETS[self.data.hparams["preset"]], self.data.protocol
+        frames, weights = self.data.settings.num_frames, self.settings["test_weights"] or weights_of_preset(self.data)
+        seed, epochs = self.settings["seed"], self.settings["max_epochs"]
+        names = {
+            own.label_map: own.label_map != usual.label_map,
+            f"frames{frames}": frames != self._trained("num_probe_frames"),
+            f"sampling-{own.sampling}": own.sampling != usual.sampling,
+            f"test-{own.test_sampling}": own.test_sampling != usual.test_sampling,
+            f"weights-{weights}": weights != weights_of_preset(self.data),
+            f"seed{seed}": seed != 0,
+            f"epochs{epochs}": epochs != EPOCHS,
+        }
+        return [name for name, unusual in names.items() if unusual]
+
+    def _trained(self, argument: str) -> Any:
+        """An argument of the data that the checkpoint was trained on; what is probed where that is unknown."""
+        from datamodules.atari_games import resolve_game
+
+        value = self.trained_on.get(argument, self.data.hparams[argument])
+        return resolve_game(value) if argument == "game" else value
 
 
 def _find(ckpt_path: str) -> Path:
@@ -87,57 +197,20 @@ def _find(ckpt_path: str) -> Path:
     return found
 
 
-def _probe_all(
-    path: Path, options: dict[str, Any], baselines: bool, max_epochs: int, seed: int, device: str
-) -> tuple[list[ProbeScores], AtariFrames, list[dict[str, float]], str]:
-    from lightning_zoo.checkpoints import load_encoder, read
-
-    from .probing import published_f1
-
-    encoder = load_encoder(path)
-    checkpoint = read(path)
-    trained_on = dict(checkpoint.get("datamodule_hyper_parameters", {}))
-    data = _labelled_data(trained_on, options)
-    scores = [_score(encoder, data, max_epochs, seed, device)]
-    stems = [_stem(encoder)]
-    if baselines:
-        for baseline in _baselines(data, seed):
-            scores.append(_score(baseline, data, max_epochs, seed, device))
-            stems.append(_stem(baseline))
-    published = [published_f1(stem, data) for stem in stems]
-    return scores, data, published, _caption(checkpoint, trained_on, data)
-
-
-def _labelled_data(trained_on: dict[str, Any], options: dict[str, Any]) -> AtariFrames:
-    import inspect
-
-    from datamodules.atari_frames import AtariFrames
-    from datamodules.atari_games import state_variables
-
-    known = inspect.signature(AtariFrames).parameters
-    arguments = {name: value for name, value in trained_on.items() if name in known}
-    arguments |= {name: value for name, value in options.items() if value is not None}
-    arguments |= {"serve": "labelled", "same_episode_negatives": False, "batch_size": 64}
-    data = AtariFrames(**arguments)
-    state_variables(data.game)  # before minutes go into frames that have no labels
-    data.prepare_data()
-    data.setup()
-    return data
-
-
-def _score(module: Any, data: AtariFrames, max_epochs: int, seed: int, device: str) -> ProbeScores:
+def _score(module: Any, data: AtariFrames, *, device: str, **settings: Any) -> ProbeScores:
+    from .probe_data import is_classifier
     from .probing import probe_encoder, score_classifier
 
-    if callable(getattr(module, "predict", None)) and "variables" in module.hparams:
+    if is_classifier(module):
+        name = type(module).__name__
         if list(module.hparams["variables"]) != data.variables:
             raise CheckpointError(
-                f"{type(module).__name__} was trained for {', '.join(module.hparams['variables'])}; the data have "
-                f"{', '.join(data.variables)}: probe it on the frames that it was trained on"
+                f"{name} was trained for {', '.join(module.hparams['variables'])}; the data have "
+                f"{', '.join(data.variables)}: collect the frames that it was trained on anew, or train it anew"
             )
-        name = type(module).__name__
-        classifier: Any = module.to(device).eval()
-        return score_classifier(classifier.predict, data, name=name, device=device)
-    return probe_encoder(module, data, max_epochs=max_epochs, seed=seed, device=device, progress=True)
+        predict: Callable[..., Any] = module.to(device).eval().predict
+        return score_classifier(predict, data, name=name, device=device)
+    return probe_encoder(module, data, device=device, progress=sys.stdout.isatty(), **settings)
 
 
 def _baselines(data: AtariFrames, seed: int) -> list[Any]:
@@ -154,99 +227,9 @@ def _baselines(data: AtariFrames, seed: int) -> list[Any]:
     return [random_cnn, majority]
 
 
-def _stem(module: Any) -> str:
-    return type(module).__module__.rpartition(".")[2]
-
-
 def _device(device: str) -> str:
     import torch
 
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: there is no GPU that torch can use; leave the option out or give cpu")
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-
-
-def _caption(checkpoint: dict[str, Any], trained_on: dict[str, Any], data: AtariFrames) -> str:
-    frames = trained_on.get("num_frames")
-    parts = [f"{data.game}, {data.hparams['preset']} protocol, {data.settings.policy} agent"]
-    if frames is not None:
-        parts.append(f"encoder: {frames:,} frames, {checkpoint.get('epoch', 0) + 1} epochs")
-    parts.append(f"probes: {data.settings.num_frames:,} frames")
-    below = (frames or 0) < PUBLISHED_FRAMES or data.settings.num_frames < PUBLISHED_PROBE_FRAMES
-    if below:
-        parts.append("less than the published 100,000 and 50,000 frames")
-    return "; ".join(parts)
-
-
-def _print(
-    scores: list[ProbeScores], published: list[dict[str, float]], caption: str, data: AtariFrames, per_variable: bool
-) -> None:
-    from rich.console import Console
-
-    # Outside a terminal nothing may be cut off: 120 columns hold three methods.
-    console = Console() if os.isatty(1) else Console(width=120)
-    console.print(category_table(scores, published, caption))
-    if per_variable:
-        console.print(variable_table(scores[0], data))
-    own, theirs = scores[0], published[0].get("f1")
-    beside = f" (published {theirs:.2f})" if theirs is not None else ""
-    console.print(f"{own.method} on {own.game}: mean F1 {own.f1:.3f}{beside}", highlight=False)
-
-
-def category_table(scores: list[ProbeScores], published: list[dict[str, float]], caption: str) -> Table:
-    """Weighted F1 per category, one pair of columns per method: ours and the published value."""
-    from rich.table import Table
-
-    table = Table(title="Weighted F1 of linear probes", caption=caption)
-    table.add_column("category")
-    for score in scores:
-        table.add_column(score.method, justify="right")
-        table.add_column("published", justify="right", style="dim")
-    rows = {category: [score.f1_per_category[category] for score in scores] for category in scores[0].f1_per_category}
-    for category, values in rows.items():
-        table.add_row(category, *_pairs(values, [theirs.get(category) for theirs in published]))
-    table.add_section()
-    means = _pairs([score.f1 for score in scores], [theirs.get("f1") for theirs in published])
-    table.add_row("mean over categories", *means, style="bold")
-    table.add_row("accuracy, mean", *_pairs([score.accuracy for score in scores], [None] * len(scores)))
-    return table
-
-
-def variable_table(score: ProbeScores, data: AtariFrames) -> Table:
-    """F1, accuracy and mean absolute error in RAM units of every variable."""
-    from rich.table import Table
-
-    table = Table(title=f"Variables of {score.game}, {score.method}")
-    for column, justify in (("variable", "left"), ("category", "left"), ("F1", "right"), ("accuracy", "right")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    table.add_column("error in RAM units", justify="right")
-    for variable, values in score.per_variable.items():
-        table.add_row(
-            variable,
-            ", ".join(data.categories[variable]),
-            f"{values['f1']:.3f}",
-            f"{values['accuracy']:.3f}",
-            f"{values['mean_absolute_error']:.2f}",
-        )
-    return table
-
-
-def _pairs(ours: list[float], published: list[float | None]) -> list[str]:
-    cells = []
-    for own, theirs in zip(ours, published, strict=True):
-        cells += [f"{own:.3f}", "-" if theirs is None else f"{theirs:.2f}"]
-    return cells
-
-
-def _log(path: Path, scores: list[ProbeScores], caption: str) -> None:
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    target = folder / f"probe_{path.stem}_{scores[0].game}.json"
-    temporary = target.with_suffix(".partial")
-    temporary.write_text(
-        json.dumps({"caption": caption, "scores": [asdict(score) for score in scores]}, indent=1) + "\n"
-    )
-    os.replace(temporary, target)
-    print(f"Written to {target}")
-    noted = folder / "mlflow_run_id"
-    if noted.is_file():
-        from lightning_zoo.callbacks.mlflow_store import log_to_run
-
-        log_to_run(noted.read_text().strip(), scores[0].metrics(), [target])

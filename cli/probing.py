@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
+
+from lightning_zoo.checkpoints import CheckpointError
 
 if TYPE_CHECKING:
     import torch
@@ -44,12 +43,12 @@ class ProbeScores:
     per_variable: dict[str, dict[str, float]]
     details: dict[str, Any] = field(default_factory=dict)
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, prefix: str = "probe") -> dict[str, float]:
         """The scores under the names that trackers get."""
-        named = {"probe/f1": self.f1, "probe/accuracy": self.accuracy}
-        named |= {f"probe/f1_{category}": value for category, value in self.f1_per_category.items()}
+        named = {f"{prefix}/f1": self.f1, f"{prefix}/accuracy": self.accuracy}
+        named |= {f"{prefix}/f1_{category}": value for category, value in self.f1_per_category.items()}
         for variable, scores in self.per_variable.items():
-            named |= {f"probe/variables/{variable}/{name}": value for name, value in scores.items()}
+            named |= {f"{prefix}/variables/{variable}/{name}": value for name, value in scores.items()}
         return named
 
 
@@ -60,6 +59,7 @@ def probe_encoder(
     max_epochs: int = 100,
     seed: int = 0,
     device: str = "cpu",
+    test_weights: Literal["last", "best"] | None = None,
     progress: bool = False,
 ) -> ProbeScores:
     """Train one linear probe per variable on an encoder's features and score them on the test split.
@@ -70,17 +70,25 @@ def probe_encoder(
         max_epochs: at most; every probe also stops by itself.
         seed: of the probes' first weights and of the order of the frames.
         device: where encoder and probes run.
+        test_weights: score each probe's "last" weights or its "best" by validation accuracy; None scores the last with
+            the data's preset "paper" and the best with "clean".
         progress: show a bar.
+
+    Raises:
+        ValueError: for fewer than one epoch.
+        CheckpointError: if no slice of the features belongs to one of the variables.
     """
     import lightning as L
 
     from lightning_zoo.representation.linear_probe import LinearProbe
 
+    if max_epochs < 1:
+        raise ValueError(f"max_epochs must be at least 1, got {max_epochs}")
     started = time.perf_counter()
-    features, sources = compute_features(encoder, data, seed=seed, device=device)
+    features, sources = compute_features(encoder, data, seed=seed, device=device, progress=progress)
     encoded = time.perf_counter()
     L.seed_everything(seed, verbose=False)
-    weights: Literal["last", "best"] = "last" if data.hparams["preset"] == "paper" else "best"
+    weights = test_weights or weights_of_preset(data)
     probe = LinearProbe(feature_of_variable=sources, test_weights=weights)
     trainer = _trainer(max_epochs, device, progress)
     trainer.fit(probe, datamodule=features)
@@ -94,6 +102,11 @@ def probe_encoder(
         "test_weights": weights,
     }
     return _scores(type(encoder).__name__, data, scores, details)
+
+
+def weights_of_preset(data: AtariFrames) -> Literal["last", "best"]:
+    """Which weights of a probe are scored: the last under the published protocol, the best under the clean one."""
+    return "last" if data.hparams["preset"] == "paper" else "best"
 
 
 def score_classifier(
@@ -123,23 +136,28 @@ def score_classifier(
 
 
 def compute_features(
-    encoder: torch.nn.Module, data: AtariFrames, *, seed: int = 0, device: str = "cpu"
+    encoder: torch.nn.Module, data: AtariFrames, *, seed: int = 0, device: str = "cpu", progress: bool = False
 ) -> tuple[Features, list[int] | None]:
     """Features of every labelled frame, computed once.
 
-    An encoder with ``feature_slices`` (by variable or by category) gives each variable its own slice.
+    An encoder with ``feature_slices`` (by variable or by category) gives each variable its own slice; see
+    `sources_of_variables`.
 
     Returns:
         The features as a DataModule, and for features (B, M, D) which of the M each variable reads.
+
+    Raises:
+        CheckpointError: if no slice belongs to one of the variables.
     """
     from datamodules.features import Features
 
-    slices, sources = _slices(encoder, data)
+    named: dict[str, slice] = getattr(encoder, "feature_slices", None) or {}
+    sources = sources_of_variables(list(named), data.variables, data.categories) if named else None
     splits = {}
     for split, part in data.labelled.items():
-        features = encode_rows(encoder, data, part.rows, device=device)
-        if slices:
-            features = _stack_slices(features, slices)
+        features = encode_rows(encoder, data, part.rows, device=device, progress=f"encoding {split}" * progress)
+        if named:
+            features = _stack_slices(features, list(named.values()))
         splits[split] = {"features": features, "labels": part.labels, "episodes": part.episodes}
     module = Features.from_arrays(
         splits,
@@ -153,27 +171,48 @@ def compute_features(
     return module, sources
 
 
-def encode_rows(encoder: torch.nn.Module, data: AtariFrames, rows: Any, *, device: str = "cpu") -> Tensor:
-    """Features (n, D) of rows (n,) of a recording, on the CPU."""
+def encode_rows(
+    encoder: torch.nn.Module, data: AtariFrames, rows: Any, *, device: str = "cpu", progress: str = ""
+) -> Tensor:
+    """Features (n, D) of rows (n,) of a recording, on the CPU; with a bar named ``progress`` unless that is empty."""
     import torch
+    from rich.progress import track
 
     encode: Callable[[Tensor], Tensor] = encoder.encode  # type: ignore[assignment]
     encoder.to(device).eval()
     with torch.inference_mode():
-        batches = torch.as_tensor(rows).split(FEATURE_BATCH_SIZE)
+        batches = track(torch.as_tensor(rows).split(FEATURE_BATCH_SIZE), progress, disable=not progress, transient=True)
         return torch.cat([encode(data.frames.gather(batch).to(device)).float().cpu() for batch in batches])
 
 
-def _slices(encoder: torch.nn.Module, data: AtariFrames) -> tuple[list[slice], list[int] | None]:
-    named: dict[str, slice] = getattr(encoder, "feature_slices", None) or {}
-    if not named:
-        return [], None
-    keys = list(named)
+def sources_of_variables(
+    names: Sequence[str], variables: Sequence[str], categories: Mapping[str, Sequence[str]]
+) -> list[int]:
+    """Which slice of an encoder's features each variable reads.
+
+    Its own, else that of its first category that has one. A variable without any category, which counts in no mean,
+    reads the slice "misc".
+
+    Args:
+        names: of the slices: variables or categories.
+        variables: names of the K variables.
+        categories: per variable the categories it counts in.
+
+    Raises:
+        CheckpointError: for a variable that no slice belongs to.
+    """
+    places = {name: place for place, name in enumerate(names)}
     sources = []
-    for variable in data.variables:
-        key = variable if variable in named else next((c for c in data.categories[variable] if c in named), keys[0])
-        sources.append(keys.index(key))
-    return list(named.values()), sources
+    for variable in variables:
+        wanted = [variable, *(categories[variable] or ["misc"])]
+        place = next((places[name] for name in wanted if name in places), None)
+        if place is None:
+            raise CheckpointError(
+                f"feature_slices: none for {variable!r} ({', '.join(wanted[1:])}), only for {', '.join(names)}; probe "
+                "an encoder that was trained for it, or a game without such variables"
+            )
+        sources.append(place)
+    return sources
 
 
 def _stack_slices(features: Tensor, slices: list[slice]) -> Tensor:
@@ -200,8 +239,10 @@ def _trainer(max_epochs: int, device: str, progress: bool) -> Any:
 
 
 def _scores(method: str, data: AtariFrames, named: Any, details: dict[str, Any]) -> ProbeScores:
+    from datamodules.atari_games import CATEGORIES
+
     values = {key.removeprefix("test/"): float(value) for key, value in named.items()}
-    present = [name for name in published_categories() if f"f1_{name}" in values]
+    present = [name for name in CATEGORIES if f"f1_{name}" in values]
     scores = ("f1", "accuracy", "mean_absolute_error")
     return ProbeScores(
         method=method,
@@ -216,42 +257,3 @@ def _scores(method: str, data: AtariFrames, named: Any, details: dict[str, Any])
         },
         details=details,
     )
-
-
-def published_categories() -> tuple[str, ...]:
-    """The categories in the order of the published tables."""
-    from datamodules.atari_games import CATEGORIES
-
-    return CATEGORIES
-
-
-@cache
-def published() -> dict[str, Any]:
-    """The published scores; see "about" in the file."""
-    return json.loads(files("lightning_zoo.representation").joinpath("published_atari.json").read_text())
-
-
-def published_f1(stem: str, data: AtariFrames) -> dict[str, float]:
-    """Published weighted F1 of a method on a game: per category of the game, and under "f1" their mean.
-
-    Args:
-        stem: the method's module, as "stdim".
-        data: which game, whose frames, which variables.
-
-    Returns:
-        What was published; empty for a game, agent or method that was not.
-    """
-    agent = "random" if data.settings.policy == "random" else "ppo"
-    scores = {}
-    value = published()[agent]["f1_per_game"].get(data.game, {}).get(stem)
-    if value is not None:
-        scores["f1"] = value
-    variables = published()[agent].get("f1_per_variable", {}).get(data.game, {})
-    from datamodules.atari_games import state_variables
-
-    by_category: dict[str, list[float]] = {}
-    for variable in state_variables(data.game, "paper"):
-        if stem in variables.get(variable.name, {}):
-            for category in variable.categories:
-                by_category.setdefault(category, []).append(variables[variable.name][stem])
-    return scores | {category: sum(found) / len(found) for category, found in by_category.items()}
