@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from .find_config import read_yaml
 
 NOT_DATA = frozenset({"root", "num_workers", "memory", "pin_memory", "prefetch_factor", "persistent_workers"})
 """Arguments of datasets that change where data lie and how they are read, but no batch."""
+
+NOTES = frozenset({"config.yaml", "record.json", "hparams.yaml", "mlflow_run_id", "metrics.csv"})
+"""What lies in a run's folder before the run has done anything."""
 
 
 @dataclass(frozen=True)
@@ -146,3 +151,23 @@ def reserve(run: Run) -> Run:
         except FileExistsError:
             folder = _next_folder(folder.parent, folder.name.rpartition("_")[0])
     return Run(run.name, folder, run.ckpt_path, run.step)
+
+
+def discard_empty(run: Run) -> bool:
+    """Remove the folder of a new run that ended before it wrote a metric or a checkpoint.
+
+    Returns:
+        Whether it was removed; a folder that holds anything but the run's own notes stays.
+    """
+    if run.step is not None or not run.folder.is_dir():
+        return False
+    files = [path for path in run.folder.rglob("*") if path.is_file()]
+    metrics = run.folder / "metrics.csv"
+    if metrics in files and len(metrics.read_text().splitlines()) > 1:
+        return False
+    if {path.relative_to(run.folder).as_posix() for path in files} - NOTES:
+        return False
+    shutil.rmtree(run.folder, ignore_errors=True)
+    with suppress(OSError):
+        run.folder.parent.rmdir()
+    return True

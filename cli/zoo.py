@@ -23,13 +23,13 @@ from lightning_zoo.callbacks.run_record import RunRecord
 from lightning_zoo.checkpoints import CheckpointError
 
 from .allocator import keep_freed_memory
-from .errors import UsageError
+from .errors import UsageError, mistake_in
 from .explain import explain
 from .find_config import DEFAULTS
 from .main import TRAINER_COMMANDS
 from .parser import PackagedConfigFile
 from .quiet import quiet
-from .runs import Run, reserve, run_name, settle
+from .runs import Run, discard_empty, reserve, run_name, settle
 from .vocabulary import explain_words
 
 
@@ -154,11 +154,22 @@ class ZooCLI(LightningCLI):
         assert self.place is not None
         try:
             super()._run_subcommand(subcommand)
+        except BaseException:
+            self._discard_empty()
+            raise
         finally:
-            # A run that ended before it wrote anything leaves no folder.
+            # An evaluation that logged nothing leaves no folder.
             if self.trainer.is_global_zero:
                 with suppress(OSError):
                     self.place.folder.rmdir()
+
+    @rank_zero_only
+    def _discard_empty(self) -> None:
+        in_folder = any(isinstance(logger, RunFolder) for logger in self.trainer.loggers)
+        if self.place and in_folder and discard_empty(self.place):
+            for logger in self.trainer.loggers:
+                if isinstance(logger, MLflowStore):
+                    logger.discard()
 
     @rank_zero_only
     def after_fit(self) -> None:
@@ -181,7 +192,8 @@ def run(words: list[str]) -> None:
     """Run fit, validate, test or predict with the words of the command line, the command first.
 
     Raises:
-        UsageError: For a mistake in the words, in a config or in what a class was given.
+        UsageError: For a mistake in the words, in a config, in what a class was given, or in how method and data are
+            put together.
         CheckpointError: For a checkpoint that cannot be used.
         KeyboardInterrupt: After Ctrl-C, once the run has ended in order.
     """
@@ -193,6 +205,11 @@ def run(words: list[str]) -> None:
         ZooCLI(words)
     except MisconfigurationException as error:
         raise UsageError(str(error)) from error
+    except (ValueError, KeyError) as error:
+        message = mistake_in(error)
+        if message is None:
+            raise
+        raise UsageError(message) from error
     except RuntimeError as error:
         if "Error(s) in loading state_dict" not in str(error):
             raise

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import time
 from argparse import Namespace
@@ -104,6 +105,16 @@ class MLflowStore(MLFlowLogger):
             if key in known and known[key] != value:
                 self.experiment.set_tag(self.run_id, f"resumed.{key}", value)
         super().log_hyperparams({key: value for key, value in flat.items() if key not in known})
+
+    @rank_zero_only
+    def discard(self) -> None:
+        """Delete the run and its files, if it was made; for runs that ended before they did anything."""
+        if not self._initialized or self._run_id is None:
+            return
+        self._mlflow_client.delete_run(self._run_id)
+        if self._database:
+            folder = self._database.parent / "mlruns" / self._experiment_name / self._run_id
+            shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -22,6 +22,7 @@ from torch import nn
 from datamodules.errors import DataError
 from datamodules.index_batches import IndexBatches, in_order, permutation
 from lightning_zoo.checkpoints import Loadable
+from lightning_zoo.networks.encoders import as_float
 
 
 class Toy(Loadable, L.LightningModule):
@@ -60,6 +61,29 @@ class Toy(Loadable, L.LightningModule):
 
 class Other(Toy):
     """Another method."""
+
+
+class Careless(Toy):
+    """A mistake of the user's, or of its author, seen only when it runs.
+
+    Args:
+        fault: which.
+    """
+
+    def __init__(self, *, fault: str = "labels", **others) -> None:
+        super().__init__(**others)
+        self.fault = fault
+
+    def training_step(self, batch, batch_idx):
+        if self.trainer.global_step >= 4 or self.fault in ("labels", "other_entry"):
+            batch[self.fault]
+        if self.fault == "channels":
+            as_float(torch.zeros(1, 3, 4, 4), 1)
+        if self.fault == "theirs":
+            torch.ones(2).numpy().reshape(3)
+        if self.fault == "own":
+            raise ValueError("a fault of the author's")
+        return super().training_step(batch, batch_idx)
 
 
 class ToyData(L.LightningDataModule):

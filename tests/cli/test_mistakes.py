@@ -1,6 +1,11 @@
 """Each mistake that a user can make: one line, the nearest right name, exit status 2, nothing left behind."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
+
+from lightning_zoo.cli.errors import UsageError
 
 FIT = ("fit", "--config", "toy_pong.yaml")
 
@@ -85,3 +90,49 @@ def test_checkpoints_that_do_not_fit(zoo, capsys):
 def test_a_non_finite_loss_ends_the_run(zoo, project, capsys):
     check(zoo(*FIT, "--model.lr", "1e30"), capsys.readouterr(), "Training loss is")
     assert not list(project.rglob("*.ckpt"))
+
+
+CARELESS = ("fit", "--config", "toy_pong.yaml", "--model", "zoo_toy.Careless", "--model.fault")
+
+
+def live_runs(project):
+    with closing(sqlite3.connect(project / "mlflow.db")) as base:
+        return base.execute("select count(*) from runs where lifecycle_stage = 'active'").fetchone()[0]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("labels", "reads 'labels', which the batches have not: --data.serve labelled gives them"),
+        ("channels", "input_channels=1 but the frames have 3 channels"),
+    ],
+)
+def test_seen_only_when_it_runs(zoo, project, capsys, fault, message):
+    check(zoo(*CARELESS, fault), capsys.readouterr(), message)
+    assert list((project / "runs").iterdir()) == []
+    assert live_runs(project) == 0
+    assert [path for path in (project / "mlruns").rglob("*") if path.is_file()] == []
+
+
+def test_a_run_that_did_something_stays(zoo, project, capsys):
+    # step 4 of 6: metrics of the steps 2 and 4 are written, a checkpoint is not
+    with pytest.raises(KeyError, match="later"):
+        zoo(*CARELESS, "later")
+    assert (project / "runs/toy_pong/version_0/metrics.csv").is_file()
+    assert live_runs(project) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), [("other_entry", KeyError), ("theirs", ValueError), ("own", ValueError)]
+)
+def test_faults_of_the_code_keep_their_traceback(zoo, project, fault, kind):
+    with pytest.raises(kind):
+        zoo(*CARELESS, fault)
+    assert list((project / "runs").iterdir()) == []
+
+
+def test_a_traceback_is_shown_when_it_is_asked_for(zoo, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_ZOO_TRACEBACK", "1")
+    with pytest.raises(UsageError) as shown:
+        zoo(*CARELESS, "channels")
+    assert isinstance(shown.value.__cause__, ValueError)
