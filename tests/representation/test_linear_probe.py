@@ -126,6 +126,16 @@ def test_all_stopped_ends_the_run():
     assert run.callback_metrics["val/stopped"] == len(VARIABLES)
 
 
+def test_a_finished_run_that_is_resumed_ends_at_once(tmp_path):
+    first, module = trainer(max_epochs=200), LinearProbe(**OPTIONS)
+    first.fit(module, features())
+    first.save_checkpoint(tmp_path / "finished.ckpt")
+    second, resumed = trainer(max_epochs=200), LinearProbe(**OPTIONS)
+    second.fit(resumed, features(), ckpt_path=tmp_path / "finished.ckpt", weights_only=True)
+    assert (second.global_step, second.current_epoch) == (first.global_step, first.current_epoch)
+    assert torch.equal(resumed.weight, module.weight)
+
+
 def test_scores_of_the_test_rows(tmp_path):
     data = features(test_sampling="once")
     run = trainer(max_epochs=4)

@@ -175,10 +175,8 @@ def test_a_finished_run_that_is_resumed_ends_at_once(tmp_path):
     assert second.current_epoch == first.current_epoch < 9
 
 
-def test_frames_without_labels_and_clips_are_named():
+def test_clips_are_refused():
     module = Supervised(variables=VARIABLES, **OPTIONS)
-    with pytest.raises(ValueError, match=r"has frames but no labels: set --data\.serve labelled"):
-        module.validation_step({"frames": torch.zeros(2, 1, 210, 160)}, 0)
     with pytest.raises(ValueError, match=r"\(2, 3, 1, 210, 160\): set --data\.serve images, or labelled"):
         module.encode(torch.zeros(2, 3, 1, 210, 160))
 
