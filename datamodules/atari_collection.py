@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import io
 import json
 import os
 import queue
@@ -123,19 +122,20 @@ def _identity(settings: CollectionSettings) -> dict[str, Any]:
 def _collect(settings: CollectionSettings, path: Path, num_workers: int, progress: Callable[[int], None]) -> None:
     versions = {name: version(name) for name in ("ale-py", "numpy", "h5py")} | {"zlib": zlib.ZLIB_RUNTIME_VERSION}
     # HDF5 cannot be closed cleanly on a disk that filled up, so the file, compressed already, grows in memory.
-    image = io.BytesIO()
-    with atari_store.create(image, settings, versions) as file:
+    with atari_store.create(settings, versions) as file:
         for block in _blocks(settings, min(num_workers, settings.num_streams)):
             atari_store.write_rows(file, block.first, block.frames, block.columns)
             progress(len(block.frames))
         file.attrs["complete"] = True
-    description = json.dumps(_describe(atari_store.read(path, image=image)), indent=1)
+        description = json.dumps(_describe(atari_store.load(path, file)), indent=1)
+        file.flush()
+        image = file.id.get_file_image()
     # The fingerprint first: a recording that looks complete always has one.
     _write_whole(path.with_suffix(".json"), f"{description}\n".encode())
-    _write_whole(path, image.getbuffer())
+    _write_whole(path, image)
 
 
-def _write_whole(path: Path, content: bytes | memoryview) -> None:
+def _write_whole(path: Path, content: bytes) -> None:
     partial = path.with_suffix(f"{path.suffix}.partial")
     try:
         with partial.open("wb") as file:

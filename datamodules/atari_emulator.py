@@ -12,6 +12,9 @@ FRAME_SKIP = 4
 MAX_NOOPS = 30
 MAX_EMULATOR_FRAMES_PER_EPISODE = 108_000
 
+LUMA_WEIGHTS = np.array([4899, 9617, 1868], np.float32)
+ROUNDING = np.float32(2**13)
+
 Policy = Callable[[np.ndarray, np.random.Generator, bool], int]
 """From a frame (210, 160) or (210, 160, 3), a source of randomness and whether an episode starts with this frame to an
 index into the minimal action set."""
@@ -168,8 +171,11 @@ class Emulator:
 
 def to_gray(rgb: np.ndarray) -> np.ndarray:
     """Luma of (..., 3) uint8 by the fixed-point rule that the emulator's own gray screen and OpenCV follow."""
-    weighted = rgb[..., 0] * np.uint32(4899) + rgb[..., 1] * np.uint32(9617) + rgb[..., 2] * np.uint32(1868)
-    return np.right_shift(weighted + np.uint32(8192), 14).astype(np.uint8)
+    # In float32, where the product is fast and, all sums being integers below 2^24, exact.
+    luma = rgb.reshape(-1, 3).astype(np.float32) @ LUMA_WEIGHTS
+    luma += ROUNDING
+    luma *= np.float32(2**-14)
+    return luma.astype(np.uint8).reshape(rgb.shape[:-1])
 
 
 def collect_stream(settings: CollectionSettings, stream: int, policy: Policy | None = None) -> Iterator[Row]:

@@ -1,6 +1,5 @@
 """The file of one Atari recording: an HDF5 of single-frame chunks, and how it fails."""
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -40,9 +39,9 @@ class Recording:
         return len(self.frames)
 
 
-def create(target: Path | io.BytesIO, settings: CollectionSettings, versions: dict[str, str]) -> h5py.File:
-    """An empty file of the full size, marked as incomplete."""
-    file = h5py.File(target, "w")
+def create(settings: CollectionSettings, versions: dict[str, str]) -> h5py.File:
+    """An empty file of the full size, in memory, marked as incomplete."""
+    file = h5py.File("recording", "w", driver="core", backing_store=False)
     number, shape = settings.num_frames, settings.frame_shape
     file.create_dataset("frames", (number, *shape), "u1", chunks=(1, *shape), compression="gzip", compression_opts=1)
     for name, kind in COLUMN_TYPES.items():
@@ -64,32 +63,36 @@ def write_rows(file: h5py.File, first: int, frames: Sequence[bytes], columns: di
         file[name][first : first + len(frames)] = values
 
 
-def read(path: Path, expected: CollectionSettings | None = None, *, image: io.BytesIO | None = None) -> Recording:
+def read(path: Path, expected: CollectionSettings | None = None) -> Recording:
     """Load a recording, frames compressed as they lie in the file.
 
     Args:
         path: the file.
         expected: the settings it must have been collected with; None takes any.
-        image: the file's content where it is in memory, not yet at ``path``.
 
     Raises:
         DataError: if the file is missing, damaged, foreign, incomplete, of another version or of other settings.
     """
-    if image is None and not path.is_file():
+    if not path.is_file():
         raise DataError(f"{path} does not exist: collect it with lightning_zoo collect, or run fit, which does")
     try:
-        with h5py.File(image or path, "r") as file:
-            settings = _check(path, file)
-            frames = _read_frames(file["frames"])
-            columns = {name: file[name][:] for name in COLUMN_TYPES}
-            versions = json.loads(file.attrs["versions"])
+        with h5py.File(path, "r") as file:
+            recording = load(path, file)
     except (OSError, KeyError, RuntimeError, json.JSONDecodeError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise DataError(f"{path} is damaged or no recording ({reason}): delete it and it is collected again") from error
-    if expected is not None and _comparable(settings, expected) != expected:
-        difference = _difference(settings, expected)
+    if expected is not None and _comparable(recording.settings, expected) != expected:
+        difference = _difference(recording.settings, expected)
         raise DataError(f"{path} was collected with other settings ({difference}): delete or move it")
-    return Recording(path, settings, versions, frames, columns)
+    return recording
+
+
+def load(path: Path, file: h5py.File) -> Recording:
+    """The recording in an open file, whose path is for messages."""
+    settings = _check(path, file)
+    frames = _read_frames(file["frames"])
+    columns = {name: file[name][:] for name in COLUMN_TYPES}
+    return Recording(path, settings, json.loads(file.attrs["versions"]), frames, columns)
 
 
 def _check(path: Path, file: h5py.File) -> CollectionSettings:

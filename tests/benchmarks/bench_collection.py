@@ -12,7 +12,7 @@ from measure import Result, in_turns, seconds
 from datamodules.atari_collection import collect_frames
 from datamodules.atari_emulator import CollectionSettings, open_rom, to_gray
 
-FRAMES = 8000
+FRAMES = 20_000
 GAME = "breakout"
 
 
@@ -24,8 +24,8 @@ def collection() -> Result:
         with tempfile.TemporaryDirectory() as folder:
             collect_frames(CollectionSettings(game=GAME, num_frames=FRAMES, seed=next(seeds)), folder, num_workers=2)
 
-    theirs, own, _ = in_turns(lambda: _gymnasium(FRAMES // 4), ours, rounds=3)
-    rates = FRAMES / 4 / theirs, FRAMES / own
+    theirs, own, _ = in_turns(lambda: _gymnasium(FRAMES // 8), ours, rounds=3)
+    rates = FRAMES / 8 / theirs, FRAMES / own
     bare = median(2000 / seconds(lambda: _bare(2000)) for _ in range(3))
     detail = (
         f"two workers {rates[1]:.0f}, gymnasium.make {rates[0]:.0f} agent steps per second; "

@@ -120,7 +120,9 @@ def test_the_next_run_starts_anew_over_what_a_kill_left(tmp_path):
 
 def test_a_file_under_its_temporary_name_is_marked_incomplete(tmp_path):
     path = tmp_path / "recording.h5"
-    atari_store.create(path, SETTINGS, {}).close()
+    with atari_store.create(SETTINGS, {}) as file:
+        file.flush()
+        path.write_bytes(file.id.get_file_image())
     with pytest.raises(DataError, match=r"recording.h5 is not complete: delete it"):
         atari_store.read(path)
 

@@ -97,6 +97,13 @@ def test_gray_equals_the_emulators_own():
     np.testing.assert_array_equal(to_gray(ale.getScreenRGB()), ale.getScreenGrayscale())
 
 
+def test_gray_follows_the_fixed_point_rule_for_every_colour():
+    rng = np.random.default_rng(0)
+    colours = np.concatenate([rng.integers(0, 256, (1, 300_000, 3)), [[[0, 0, 0], [255, 255, 255]]]], axis=1)
+    expected = (colours @ np.array([4899, 9617, 1868]) + 8192) >> 14
+    np.testing.assert_array_equal(to_gray(colours.astype(np.uint8)), expected)
+
+
 def test_pooling_before_and_after_gray_differ_only_where_two_colours_mix():
     def frames(pooling):
         settings = CollectionSettings(game="breakout", num_frames=150, seed=1, num_streams=1, max_pooling=pooling)
