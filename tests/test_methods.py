@@ -168,8 +168,8 @@ def test_two_processes_learn_one_model_from_different_data(method, build, tmp_pa
 class TwoRanks(L.Callback):
     """Fails in a process that sees the other's batches, averages no gradients, or ends with other values than it.
 
-    DDP alone keeps parameters equal, and overwrites buffers at the start of a step; what a method counts after that, its
-    schedule, its validation metrics, and what data it reads by its rank are its own business.
+    DDP alone keeps parameters equal, and overwrites buffers whenever it runs forward; what a step counts after that,
+    the schedules, the validation metrics and which data a rank reads are a method's own business.
     """
 
     def on_fit_start(self, trainer, module):
@@ -179,13 +179,20 @@ class TwoRanks(L.Callback):
     def on_train_batch_start(self, trainer, module, batch, batch_index):
         self.batches.append(torch.stack([values.double().mean() for values in batch.values()]))
 
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
+        counted = {name: values for name, values in module.state_dict().items() if name not in self.before}
+        self.compare(module, counted)
+
+    def compare(self, module, state):
+        for name, values in state.items():
+            if values.numel():
+                ours, theirs = module.all_gather(values if values.is_floating_point() else values.double())
+                assert torch.equal(ours, theirs), f"{name} differs between the processes"
+
     def on_train_end(self, trainer, module):
         ours, theirs = module.all_gather(torch.stack(self.batches))
         assert not (ours == theirs).all(1).any(), "both processes saw the same batch"
-        for name, values in module.state_dict().items():
-            if values.numel():
-                ours, theirs = module.all_gather(values.double())
-                assert torch.equal(ours, theirs), f"{name} differs between the processes"
+        self.compare(module, module.state_dict())
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val/"):
                 ours, theirs = module.all_gather(value)
