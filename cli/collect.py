@@ -2,122 +2,114 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from .errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from datamodules.atari_emulator import CollectionSettings
+    from datamodules.atari_frames import AtariFrames
 
 
 def collect(
     game: str = "pong",
     root: str = "data/atari",
-    num_frames: int = 100_000,
+    preset: Literal["clean", "paper"] = "clean",
+    probe: bool = False,
+    num_frames: int | None = None,
     color: Literal["gray", "rgb"] = "gray",
     policy: str = "random",
     epsilon: float = 0.2,
     seed: int = 42,
     num_streams: int = 8,
-    exclude_noop: bool = False,
+    exclude_noop: bool | None = None,
     episodic_life: bool = True,
     num_workers: int | None = None,
-    max_pooling: Literal["rgb", "gray"] = "rgb",
+    max_pooling: Literal["rgb", "gray"] | None = None,
     preview: str | None = None,
 ) -> None:
-    """Collect the frames of an Atari game; `fit` does it by itself, with the settings of its config.
+    """Collect the frames of an Atari game ahead of `fit` and `probe`, which otherwise do it themselves.
 
-    The defaults are those of `AtariFrames`, so that a later `fit` finds the file.
+    With the preset of a config, and its other settings, it writes the very file that `fit` reads, and with --probe the
+    one that `probe` reads.
 
     Args:
         game: The game's name, as `pong` or `ms_pacman`.
         root: The folder of recordings.
-        num_frames: How many agent steps are recorded.
+        preset: The protocol, `clean` or `paper`; the packaged configs say which one they use.
+        probe: Collect the labelled frames of `probe` and of supervised training instead of the encoder's.
+        num_frames: How many agent steps are recorded; null for 100,000, and 50,000 with --probe.
         color: One gray channel or three colours.
         policy: `random`, or a checkpoint whose module can `act`.
         epsilon: Share of random actions mixed into a policy.
-        seed: Stream i draws from seed + i.
+        seed: The seed of the config; the probe's frames are seeded far from it.
         num_streams: Independent games, recorded one after the other; part of what is recorded.
-        exclude_noop: Never draw the first action at random, as the benchmark's random agent.
+        exclude_noop: Never draw the first action at random, as the benchmark's random agent; null for the preset's.
         episodic_life: A lost life ends an episode; the game goes on.
         num_workers: Processes that play; null for one per core. The frames do not depend on it.
-        max_pooling: Of two emulator frames: in colour before gray as in the benchmark, or after.
+        max_pooling: Of two emulator frames: in colour before gray as in the benchmark, or after; null for the preset's.
         preview: Also write a strip of frames to this PNG file.
 
     Raises:
         UsageError: For a value that cannot be used.
         DataError: For an unknown game, a full disk or a policy that cannot be loaded.
     """
-    from datamodules.atari_collection import collect_frames, recording_path
-    from datamodules.atari_emulator import CollectionSettings
-    from datamodules.atari_games import resolve_game
+    from datamodules.atari_frames import AtariFrames
 
+    count = {} if num_frames is None else {"num_probe_frames" if probe else "num_frames": num_frames}
     try:
-        settings = CollectionSettings(
-            game=resolve_game(game),
-            num_frames=num_frames,
+        data = AtariFrames(
+            game=game,
+            root=root,
+            preset=preset,
+            serve="labelled" if probe else "clips",
+            color=color,
+            policy=policy,
+            epsilon=epsilon,
             seed=seed,
             num_streams=num_streams,
             exclude_noop=exclude_noop,
             episodic_life=episodic_life,
-            color=color,
+            num_workers=num_workers,
             max_pooling=max_pooling,
-            policy=policy,
-            epsilon=epsilon,
+            **count,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    known = recording_path(settings, root).is_file()
-    start = time.perf_counter()
-    with _progress(num_frames, game) as advance:
-        path = collect_frames(settings, root, num_workers=num_workers, progress=advance)
-    rate = "was there already" if known else f"{num_frames / (time.perf_counter() - start):,.0f} frames per second"
-    print(f"{path}: {num_frames:,} frames, {path.stat().st_size / 1e6:.1f} MB, {rate}")
+    _collect(data)
     if preview is not None:
-        write_preview(path, settings, Path(preview))
-        print(f"{preview}: {min(PREVIEW_FRAMES, num_frames)} of the frames")
+        write_preview(data, Path(preview))
+
+
+def _collect(data: AtariFrames) -> None:
+    known, start = data.path.is_file(), time.perf_counter()
+    data.prepare_data()
+    number = data.settings.num_frames
+    rate = "was there already" if known else f"{number / (time.perf_counter() - start):,.0f} frames per second"
+    print(f"{data.path}: {number:,} frames, {data.path.stat().st_size / 1e6:.1f} MB, {rate}")
 
 
 PREVIEW_FRAMES = 8
 
 
-def write_preview(recording: Path, settings: CollectionSettings, png: Path) -> None:
-    """Write frames from all over a recording side by side, with a gap between them, to a PNG file."""
+def write_preview(data: AtariFrames, png: Path) -> None:
+    """Write frames from all over the recording side by side, with a gap between them, to a PNG file."""
     import numpy as np
     from matplotlib.image import imsave
 
     from datamodules import atari_store
 
-    stored = atari_store.read(recording, settings)
+    stored = atari_store.read(data.path, data.settings)
     frames: list[np.ndarray] = []
     for index in np.linspace(0, len(stored) - 1, min(PREVIEW_FRAMES, len(stored))).astype(int):
-        frame = np.frombuffer(zlib.decompress(stored.frames[index]), np.uint8).reshape(settings.frame_shape)
+        frame = np.frombuffer(zlib.decompress(stored.frames[index]), np.uint8).reshape(data.settings.frame_shape)
         frames.append(np.pad(frame, [(0, 0), (0, 4)] + [(0, 0)] * (frame.ndim - 2), constant_values=255))
     try:
         imsave(png, np.concatenate(frames, axis=1), cmap="gray", vmin=0, vmax=255)
     except (OSError, ValueError) as error:
         raise UsageError(f"preview {png} cannot be written: {error}") from error
-
-
-@contextmanager
-def _progress(total: int, game: str) -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn(f"Collecting {game}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} frames"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda rows: progress.advance(task, rows)
+    print(f"{png}: {len(frames)} of the frames")

@@ -46,5 +46,38 @@ def test_defaults_are_those_of_the_dataset():
     from lightning_zoo.cli.collect import collect
 
     ours, theirs = inspect.signature(collect).parameters, inspect.signature(AtariFrames).parameters
-    for name in ("game", "root", "num_frames", "color", "policy", "epsilon", "seed", "num_streams"):
+    for name in set(ours) - {"probe", "num_frames", "preview"}:
         assert ours[name].default == theirs[name].default, name
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """The settings that would be recorded, without playing."""
+    seen = []
+
+    def record(settings, root, **_):
+        seen.append(settings)
+        path = recording_path(settings, root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        return path
+
+    monkeypatch.setattr("datamodules.atari_collection.collect_frames", record)
+    return seen
+
+
+@pytest.mark.parametrize("count", [(), ("--num_frames", "500")])
+@pytest.mark.parametrize(("config", "preset"), [("stdim_pong", "paper"), ("stdim_clean_pong", "clean")])
+@pytest.mark.parametrize("kind", ["fit", "probe"])
+def test_what_is_collected_is_what_fit_and_probe_read(zoo, recorded, config, preset, kind, count):
+    from lightning_zoo.cli.zoo import ZooCLI
+
+    probe = kind == "probe"
+    assert zoo("collect", "--preset", preset, *(["--probe"] if probe else []), *count) == 0
+    counted = [f"--data.num_{'probe_' * probe}frames", count[1]] if count else []
+    fitted = ZooCLI(["--config", config, *counted, "--trainer.logger", "false"], run=False).datamodule
+    known = inspect.signature(AtariFrames).parameters
+    arguments = {name: value for name, value in fitted.hparams.items() if name in known}
+    wanted = AtariFrames(**arguments | {"serve": "labelled"} if probe else arguments)
+    assert [recording_path(settings, "data/atari") for settings in recorded] == [wanted.path]
+    assert recorded[0].num_frames == (500 if count else 50_000 if probe else 100_000)
