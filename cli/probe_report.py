@@ -29,13 +29,17 @@ def console() -> Console:
 
 def category_table(scores: list[ProbeScores], published: list[Published]) -> Table:
     """Weighted F1 per category, one pair of columns per method: ours and the published value, "-" for none."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=f"Weighted F1 of linear probes, {scores[0].game}")
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, show_edge=False, title=f"Weighted F1 of linear probes, {scores[0].game}"
+    )
     table.add_column("category")
+    beside = "published" if len(scores) == 1 else "publ."  # three methods fit into 80 columns
     for score in scores:
         table.add_column(score.method, justify="right", no_wrap=True)
-        table.add_column("published", justify="right", style="dim", no_wrap=True)
+        table.add_column(beside, justify="right", style="dim", no_wrap=True)
     for category in scores[0].f1_per_category:
         ours = [score.f1_per_category[category] for score in scores]
         theirs = [values.f1_per_category.get(category) for values in published]
@@ -50,9 +54,14 @@ def category_table(scores: list[ProbeScores], published: list[Published]) -> Tab
 
 def variable_table(score: ProbeScores, published: Published, data: AtariFrames) -> Table:
     """F1 beside the published one, accuracy, and mean absolute error in RAM units of every variable."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=f"Variables of {score.game}, {score.method}", caption="error: mean absolute, in units of RAM")
+    table = Table(
+        box=SIMPLE_HEAD,
+        title=f"Variables of {score.game}, {score.method}",
+        caption="error: mean absolute, in units of RAM",
+    )
     table.add_column("variable", overflow="fold")
     table.add_column("category")
     for column in ("F1", "published", "accuracy", "error"):
@@ -74,10 +83,12 @@ def caption(
     """How the scores were measured and what the published ones are, a line for each."""
     trained_on = checkpoint.get("datamodule_hyper_parameters", {})
     agent = "random" if data.settings.policy == "random" else data.settings.policy
+    protocol = f"{data.hparams['preset']} protocol, label map {data.protocol.label_map}"
     lines = [
-        f"frames: {data.game}, {agent} agent, {data.hparams['preset']} protocol, label map {data.protocol.label_map}",
         _training(module, checkpoint, trained_on),
-        _probing(scores[0], data),
+        f"probed on: {data.game}, {agent} agent, {protocol}",
+        _labelled(data),
+        _probing(scores[0]),
         _distance(trained_on, data, published),
     ]
     return [line for line in lines if line] + list(dict.fromkeys(values.note for values in published if values.note))

@@ -223,7 +223,6 @@ def _stack_slices(features: Tensor, slices: list[slice]) -> Tensor:
 
 def _trainer(max_epochs: int, device: str, progress: bool) -> Any:
     import lightning as L
-    from lightning.pytorch.callbacks import RichProgressBar
 
     return L.Trainer(
         max_epochs=max_epochs,
@@ -232,9 +231,24 @@ def _trainer(max_epochs: int, device: str, progress: bool) -> Any:
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=progress,
-        callbacks=[RichProgressBar(leave=False)] if progress else [],
+        enable_progress_bar=False,
+        callbacks=[_epoch_bar(max_epochs)] if progress else [],
         num_sanity_val_steps=0,
+    )
+
+
+def _epoch_bar(max_epochs: int) -> Any:
+    """A callback with a bar that is gone when the probes are trained, which Lightning's own is not."""
+    from lightning.pytorch.callbacks import LambdaCallback
+    from rich.progress import Progress
+
+    bar = Progress(transient=True)
+    task = bar.add_task("training probes", total=max_epochs)
+    return LambdaCallback(
+        on_train_start=lambda trainer, module: bar.start(),
+        on_train_epoch_end=lambda trainer, module: bar.advance(task),
+        on_train_end=lambda trainer, module: bar.stop(),
+        on_exception=lambda trainer, module, error: bar.stop(),
     )
 
 
