@@ -75,9 +75,7 @@ def game_of(config: Path) -> str | None:
     return arguments if isinstance(arguments, str) else None
 
 
-def settle(
-    command: str, name: str, ckpt_path: str | None, model: type, data: Mapping[str, Any] | None = None
-) -> Run:
+def settle(command: str, name: str, ckpt_path: str | None, model: type, data: Mapping[str, Any] | None = None) -> Run:
     """Find the checkpoint and the folder of a run.
 
     `last` and `best` are the newest of the runs of that name. `fit` goes on in that run's own folder, and starts

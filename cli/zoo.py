@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules import DATASETS
 from lightning_zoo import METHODS
+from lightning_zoo.callbacks.loss_bar import LossBar
 from lightning_zoo.callbacks.mlflow_store import MLflowStore
 from lightning_zoo.callbacks.run_folder import RunFolder
 from lightning_zoo.callbacks.run_record import RunRecord
@@ -138,10 +139,19 @@ class ZooCLI(LightningCLI):
                     logger.place(self.place.name, self.place.folder, resume=self.place.step is not None)
         return trainer
 
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> L.Trainer:
+        # A bar among the callbacks of a config would forbid --trainer.enable_progress_bar false.
+        given = config.get("callbacks") or []
+        own = any(isinstance(entry, ProgressBar) for entry in (given if isinstance(given, list) else [given]))
+        wanted = config.get("enable_progress_bar") is not False and not config.get("barebones")
+        return super()._instantiate_trainer(config, [*callbacks, LossBar()] if wanted and not own else callbacks)
+
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         assert self.place is not None
         # The config keeps the word `last`; only the trainer gets the file.
-        path = {"ckpt_path": self.place.ckpt_path, "weights_only": True}
+        path: dict[str, Any] = {"ckpt_path": self.place.ckpt_path, "weights_only": True}
+        if subcommand == "predict":
+            path["return_predictions"] = False  # PredictionFile has them; Lightning would keep all on the device
         return super()._prepare_subcommand_kwargs(subcommand) | path
 
     def before_fit(self) -> None:

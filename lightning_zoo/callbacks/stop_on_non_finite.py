@@ -44,9 +44,7 @@ class StopOnNonFinite(Callback):
         """Look at the last training loss, before the checkpoint that follows validation is written."""
         self._check(trainer)
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that are not finite; every process comes here before the first one writes."""
         self._raise_if(not weights_are_finite(pl_module.parameters()), trainer, "Some weights are not finite")
 

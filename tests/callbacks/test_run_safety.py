@@ -100,7 +100,9 @@ class Exploding(Scripted):
 @pytest.mark.parametrize("callbacks", [[LastCheckpoint], [BestCheckpoint], [BestCheckpoint, LastCheckpoint]])
 def test_no_checkpoint_is_written_from_weights_that_are_not_finite(tmp_path, callbacks):
     module = Exploding(bad_step=8)
-    with pytest.raises(NonFiniteLossError, match=r"Some weights are not finite at step 8 .* good checkpoint is") as told:
+    with pytest.raises(
+        NonFiniteLossError, match=r"Some weights are not finite at step 8 .* good checkpoint is"
+    ) as told:
         fit(module, tmp_path, [StopOnNonFinite(), *(callback() for callback in callbacks)], every=100)
     assert not torch.isfinite(module.weight)
     files = list(tmp_path.rglob("*.ckpt"))

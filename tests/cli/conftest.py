@@ -55,6 +55,9 @@ class Toy(Loadable, L.LightningModule):
         if self.hparams.validated:
             self.log("val/loss", self.net(batch["x"]).pow(2).mean(), batch_size=4)
 
+    def predict_step(self, batch, batch_idx):
+        return {"features": self.encode(batch["x"]), "first": batch["x"][:, 0].bfloat16(), "note": "no tensor"}
+
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), self.hparams.lr, momentum=0.9)
 
@@ -113,6 +116,8 @@ class ToyData(L.LightningDataModule):
 
     def val_dataloader(self):
         return self._loader(in_order(self.hparams.rows))
+
+    predict_dataloader = val_dataloader
 '''
 
 CONFIG = """\

@@ -161,3 +161,25 @@ def test_print_config_round_trips(zoo, project, capsys):
     names = [entry["class_path"].rpartition(".")[2] for entry in content["trainer"]["callbacks"]]
     assert names[0] == "BestCheckpoint"
     assert names[-1] == "LearningRateMonitor"
+
+
+@pytest.mark.parametrize(
+    ("words", "bars"),
+    [
+        ((), ["LossBar"]),
+        (("--trainer.callbacks+=TQDMProgressBar",), ["TQDMProgressBar"]),
+        (("--trainer.enable_progress_bar=false",), []),
+        (("--trainer.barebones=true", "--trainer.logger=false", "--trainer.callbacks=null"), []),
+    ],
+)
+def test_the_bar_with_losses_is_there_unless_another_or_none_is_wanted(project, words, bars):
+    from lightning.pytorch.callbacks import ProgressBar
+
+    from lightning_zoo.cli.zoo import ZooCLI
+
+    config = (project / "toy_pong.yaml").read_text()
+    left_out = ("enable_", "log_every_n_steps")
+    lines = [line for line in config.splitlines() if not line.strip().startswith(left_out)]
+    (project / "toy_bar.yaml").write_text("\n".join(lines))
+    trainer = ZooCLI(["--config", "toy_bar.yaml", *words], run=False).trainer
+    assert [type(bar).__name__ for bar in trainer.callbacks if isinstance(bar, ProgressBar)] == bars

@@ -122,9 +122,7 @@ def test_a_run_that_did_something_stays(zoo, project, capsys):
     assert live_runs(project) == 1
 
 
-@pytest.mark.parametrize(
-    ("fault", "kind"), [("other_entry", KeyError), ("theirs", ValueError), ("own", ValueError)]
-)
+@pytest.mark.parametrize(("fault", "kind"), [("other_entry", KeyError), ("theirs", ValueError), ("own", ValueError)])
 def test_faults_of_the_code_keep_their_traceback(zoo, project, fault, kind):
     with pytest.raises(kind):
         zoo(*CARELESS, fault)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,3 +65,14 @@ def test_ctrl_c_ends_a_run_in_order(project, zoo_process):
     assert process.returncode == 130
     assert "Traceback" not in error
     assert error.endswith("Interrupted; the same command with `--ckpt_path last` goes on.\n")
+
+
+def test_two_processes_write_two_files_of_predictions(project, finish):
+    assert finish("fit", "--config", "toy_pong.yaml", "--trainer.max_epochs", "1").returncode == 0
+    done = finish("predict", *FIT[1:], "--ckpt_path", "last")
+    assert done.returncode == 0, done.stderr
+    files = sorted((project / "runs/toy_pong/predict_0").glob("*.npz"))
+    assert [file.name for file in files] == ["predictions_rank0.npz", "predictions_rank1.npz"]
+    for file in files:
+        assert f"Predictions: {file.relative_to(project)} " in done.stdout
+        assert np.load(file)["features"].shape == (24, 5)  # the toy shows every row to each process
