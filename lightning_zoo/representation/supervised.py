@@ -142,6 +142,10 @@ class Supervised(Loadable, L.LightningModule):
         start_run(self, self.schedule)
         self._running = (~self.schedule.stopped).nonzero().flatten().to(self.device)
 
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> int | None:
+        """Leave the epoch when nothing is left to train, which `min_epochs` can ask for."""
+        return None if len(self._running) else -1
+
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """One step of every classifier that has not stopped; the sum has the gradient of each one alone."""
         labels, running = labels_of(batch), self._running

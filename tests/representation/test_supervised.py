@@ -175,6 +175,15 @@ def test_a_finished_run_that_is_resumed_ends_at_once(tmp_path):
     assert second.current_epoch == first.current_epoch < 9
 
 
+def test_epochs_that_are_asked_for_after_the_last_model_stopped_take_no_step():
+    module = Supervised(**OPTIONS | {"stop_patience": 1, "learning_rate": 0.0})
+    run = trainer(min_epochs=4, max_epochs=9)
+    run.fit(module, Squares())
+    assert module.schedule.stopped.all()
+    assert run.current_epoch == 4
+    assert run.global_step < 4 * 3
+
+
 def test_clips_are_refused():
     module = Supervised(variables=VARIABLES, **OPTIONS)
     with pytest.raises(ValueError, match=r"\(2, 3, 1, 210, 160\): set --data\.serve images, or labelled"):
