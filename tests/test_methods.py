@@ -4,6 +4,8 @@ The list is the package's own; what is trained is each method's packaged config,
 """
 
 import json
+import re
+from pathlib import Path
 
 import lightning as L
 import numpy as np
@@ -135,6 +137,18 @@ def assert_encodes(model, data):
     assert len(features) == 3
     assert features.dtype == torch.float32
     torch.testing.assert_close(model.encode(frames.float() / 255), features)
+
+
+def test_the_readmes_lines_load_and_encode(tmp_path, monkeypatch):
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    lines = next(block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "load(" in block)
+    monkeypatch.chdir(tmp_path)
+    unfitted = trainer(tmp_path, max_epochs=1)
+    unfitted.strategy.connect(lightning_zoo.STDIM())
+    unfitted.save_checkpoint(re.search(r'load\("(.+?)"\)', lines)[1])
+    names = {"frames": torch.zeros(2, 1, 210, 160, dtype=torch.uint8)}
+    exec(lines, names)  # noqa: S102
+    assert names["features"].shape == (2, 256)
 
 
 @methods
