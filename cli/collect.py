@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import UsageError
 
@@ -60,7 +60,7 @@ def collect(
     """
     from datamodules.atari_frames import AtariFrames
 
-    count = {} if num_frames is None else {"num_probe_frames" if probe else "num_frames": num_frames}
+    count: dict[str, Any] = {} if num_frames is None else {"num_probe_frames" if probe else "num_frames": num_frames}
     try:
         data = AtariFrames(
             game=game,
