@@ -128,8 +128,10 @@ class _Result:
         self.caption = caption(self.module, self.checkpoint, self.data, self.scores, self.published)
         terminal = console()
         terminal.print(category_table(self.scores, self.published))
+        terminal.print()
         if per_variable:
             terminal.print(variable_table(self.scores[0], self.published[0], self.data))
+            terminal.print()
         for line in self.caption:
             terminal.print(line, style="dim", highlight=False, markup=False)
         terminal.print(summary(self.scores[0], self.published[0]), highlight=False, markup=False)
@@ -161,19 +163,21 @@ class _Result:
         """Short names of what was not measured as usual, by which results are told apart."""
         from datamodules.atari_protocol import PRESETS
 
+        from .probe_data import is_classifier
         from .probing import weights_of_preset
 
         usual, own = PRESETS[self.data.hparams["preset"]], self.data.protocol
         frames, weights = self.data.settings.num_frames, self.settings["test_weights"] or weights_of_preset(self.data)
         seed, epochs = self.settings["seed"], self.settings["max_epochs"]
+        probed = not is_classifier(self.module)
         names = {
             own.label_map: own.label_map != usual.label_map,
             f"frames{frames}": frames != self._trained("num_probe_frames"),
-            f"sampling-{own.sampling}": own.sampling != usual.sampling,
+            f"sampling-{own.sampling}": probed and own.sampling != usual.sampling,
             f"test-{own.test_sampling}": own.test_sampling != usual.test_sampling,
-            f"weights-{weights}": weights != weights_of_preset(self.data),
-            f"seed{seed}": seed != 0,
-            f"epochs{epochs}": epochs != EPOCHS,
+            f"weights-{weights}": probed and weights != weights_of_preset(self.data),
+            f"seed{seed}": probed and seed != 0,
+            f"epochs{epochs}": probed and epochs != EPOCHS,
         }
         return [name for name, unusual in names.items() if unusual]
 

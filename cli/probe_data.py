@@ -64,8 +64,15 @@ def collect(data: AtariFrames) -> AtariFrames:
         DataError: if they cannot be read or split.
         UsageError: if they do not fill one batch of the probes.
     """
+    from datamodules.errors import DataError
+
     data.prepare_data()
-    data.setup()
+    try:
+        data.setup()
+    except DataError as error:
+        # The message names the options of `fit`.
+        message = str(error).replace("--data.num_frames and ", "").replace("--data.num_probe", "--num_probe")
+        raise DataError(message) from error
     rows = len(data.labelled["train"].rows)
     if rows < BATCH_SIZE:
         raise UsageError(

@@ -89,7 +89,7 @@ def caption(
         f"probed on: {data.game}, {agent} agent, {protocol}",
         _labelled(data),
         _probing(scores[0]),
-        _distance(trained_on, data, published),
+        _distance(module, trained_on, data, published),
     ]
     return [line for line in lines if line] + list(dict.fromkeys(values.note for values in published if values.note))
 
@@ -131,19 +131,14 @@ def _probing(score: ProbeScores) -> str:
     return f"probes: {epochs} epoch{'s' * (epochs != 1)}, {score.details['test_weights']} weights"
 
 
-def _distance(trained_on: dict[str, Any], data: AtariFrames, published: list[Published]) -> str:
-    frames = trained_on.get("num_frames", PUBLISHED_FRAMES)
-    as_published = (frames, data.settings.num_frames, data.hparams["preset"]) == (
-        PUBLISHED_FRAMES,
-        PUBLISHED_PROBE_FRAMES,
-        "paper",
-    )
-    if as_published or all(values.f1 is None for values in published):
+def _distance(module: Any, trained_on: dict[str, Any], data: AtariFrames, published: list[Published]) -> str:
+    learns_alone = method_stem(module) != "random_cnn" and trained_on.get("serve") != "labelled"
+    frames = trained_on.get("num_frames", PUBLISHED_FRAMES) if learns_alone else PUBLISHED_FRAMES
+    ours = (frames, data.settings.num_frames, data.hparams["preset"])
+    if ours == (PUBLISHED_FRAMES, PUBLISHED_PROBE_FRAMES, "paper") or all(values.f1 is None for values in published):
         return ""
-    return (
-        f"published, unlike here: paper protocol, {PUBLISHED_FRAMES:,} frames for the encoder, "
-        f"{PUBLISHED_PROBE_FRAMES:,} for the probes"
-    )
+    encoder = f"{PUBLISHED_FRAMES:,} frames, " if learns_alone else ""
+    return f"published, unlike here: paper protocol, {encoder}{PUBLISHED_PROBE_FRAMES:,} labelled frames"
 
 
 def _pairs(ours: list[float], published: list[float | None]) -> list[str]:

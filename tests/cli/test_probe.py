@@ -123,8 +123,9 @@ def test_the_table_and_the_file(zoo, pooled, capsys):
         f"{player['accuracy']:.3f}",
         f"{player['mean_absolute_error']:.2f}",
     ]
-    for said in ("best weights", "each once", "Pooled: nothing published", "clean protocol", "100,000 frames"):
+    for said in ("best weights", "each once", "Pooled: nothing published", "clean protocol"):
         assert said in output
+    assert "published, unlike here: paper protocol, 100,000 frames, 50,000 labelled frames\n" in output
     assert f"Pooled on pong: mean F1 {mean:.3f}\n" in output
     assert "it/s" not in output, "no bars outside a terminal"
 
@@ -166,7 +167,7 @@ def test_scores_arrive_in_the_run_of_the_checkpoint(zoo, pooled, project):
 
 def test_a_classifier_is_scored_without_probes(zoo, majority, capsys):
     checkpoint, data = majority
-    assert zoo("probe", "--ckpt_path", "last", "--device", "cpu") == 0
+    assert zoo("probe", "--ckpt_path", "last", "--max_epochs", "3", "--device", "cpu") == 0
     assert "Majority names the variables' values itself" in capsys.readouterr().out
     found = written(checkpoint, "probe_last_pong_clean.json")["scores"][0]["per_variable"]
     train, test = data.labelled["train"].labels, data.labelled["test"].labels
@@ -224,6 +225,13 @@ def test_mistakes_are_one_line_and_write_nothing(zoo, pooled, capsys, recordings
     assert message in one_error(capsys.readouterr())
     assert not list(pooled.parents[1].glob("probe_*"))
     assert not list(recordings.glob("zaxxon*"))
+
+
+def test_too_short_episodes_name_the_option_of_this_command(zoo, pooled, capsys):
+    assert zoo("probe", "--ckpt_path", "last", "--num_probe_frames", "12") == 2
+    line = one_error(capsys.readouterr())
+    assert "--num_probe_frames" in line
+    assert "--data.num" not in line
 
 
 def test_a_gpu_that_is_not_there(zoo, pooled, capsys, monkeypatch):
