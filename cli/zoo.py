@@ -125,6 +125,10 @@ class ZooCLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise UsageError(explain(str(error))) from error
+        except RuntimeError as error:
+            if "more than one stateful callback" not in str(error):
+                raise
+            raise UsageError(f"trainer.callbacks: {str(error).partition('.')[0]}: give it once.") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the trainer and settle its run's folder."""

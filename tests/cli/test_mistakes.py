@@ -2,10 +2,13 @@
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from lightning_zoo.cli.errors import UsageError
+import datamodules
+import lightning_zoo
+from lightning_zoo.cli.errors import UsageError, mistake_in
 
 FIT = ("fit", "--config", "toy_pong.yaml")
 
@@ -134,3 +137,25 @@ def test_a_traceback_is_shown_when_it_is_asked_for(zoo, monkeypatch):
     with pytest.raises(UsageError) as shown:
         zoo(*CARELESS, "channels")
     assert isinstance(shown.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("statement", "package", "told"),
+    [
+        ("raise ValueError('on purpose')", lightning_zoo, "on purpose"),
+        ("raise ValueError('on purpose')", datamodules, "on purpose"),
+        ("raise ValueError('theirs')", pytest, None),
+        ("int('x')", lightning_zoo, None),
+        ("{}['labels']", lightning_zoo, None),
+    ],
+)
+def test_what_counts_as_a_mistake(statement, package, told):
+    file = Path(package.__file__).parent / "anything.py"
+    with pytest.raises((ValueError, KeyError)) as raised:
+        exec(compile(statement, file, "exec"))
+    assert mistake_in(raised.value) == told
+
+
+def test_the_same_callback_twice(zoo, project, capsys):
+    words = ("--trainer.callbacks+=LastCheckpoint",)
+    check(zoo(*FIT, *words), capsys.readouterr(), "more than one stateful callback of type `LastCheckpoint`")
