@@ -1,5 +1,6 @@
 """Frames of any Atari game, collected from the ROMs in ale-py, with the state variables in their RAM as labels."""
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -186,7 +187,7 @@ class AtariFrames(L.LightningDataModule):
             return
         from rich.progress import Progress
 
-        with Progress(transient=True) as progress:
+        with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
             task = progress.add_task(f"collecting {self.game}", total=self.settings.num_frames)
             atari_collection.collect_frames(
                 self.settings,

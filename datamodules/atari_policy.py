@@ -4,7 +4,7 @@ from collections import deque
 
 import numpy as np
 
-from datamodules.atari_emulator import CollectionSettings, Policy, num_actions, to_gray
+from datamodules.atari_emulator import CollectionSettings, Policy, num_actions, resize, to_gray
 from datamodules.errors import DataError
 
 OBSERVATION_SHAPE = (4, 84, 84)
@@ -50,7 +50,7 @@ class _AgentPolicy:
     def __call__(self, frame: np.ndarray, random: np.random.Generator, episode_start: bool) -> int:
         import torch
 
-        small = _resize(frame if frame.ndim == 2 else to_gray(frame), self.height, self.width)
+        small = resize(frame if frame.ndim == 2 else to_gray(frame), self.height, self.width)
         if episode_start:
             self.frames.extend([small] * self.stack)
         self.frames.append(small)
@@ -59,10 +59,3 @@ class _AgentPolicy:
         observations = torch.from_numpy(np.stack(self.frames)[None])
         with torch.inference_mode():
             return int(self.agent.act(observations, explore=True)[0])  # type: ignore[attr-defined]
-
-
-def _resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Area-averaged resize of (H, W) uint8."""
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX))

@@ -12,8 +12,8 @@ from measure import Result, in_turns, seconds
 from datamodules.atari_collection import collect_frames
 from datamodules.atari_emulator import CollectionSettings, open_rom, to_gray
 
-FRAMES = 20_000
-GAME = "breakout"
+FRAMES = 100_000
+GAME = "pong"
 
 
 def collection() -> Result:
@@ -24,8 +24,8 @@ def collection() -> Result:
         with tempfile.TemporaryDirectory() as folder:
             collect_frames(CollectionSettings(game=GAME, num_frames=FRAMES, seed=next(seeds)), folder, num_workers=2)
 
-    theirs, own, _ = in_turns(lambda: _gymnasium(FRAMES // 8), ours, rounds=3)
-    rates = FRAMES / 8 / theirs, FRAMES / own
+    theirs, own, _ = in_turns(lambda: _gymnasium(FRAMES // 10), ours, rounds=2)
+    rates = FRAMES / 10 / theirs, FRAMES / own
     bare = median(2000 / seconds(lambda: _bare(2000)) for _ in range(3))
     detail = (
         f"two workers {rates[1]:.0f}, gymnasium.make {rates[0]:.0f} agent steps per second; "
@@ -39,11 +39,11 @@ def _gymnasium(steps: int) -> None:
     import ale_py
 
     gymnasium.register_envs(ale_py)
-    environment = gymnasium.make("ALE/Breakout-v5", frameskip=1, repeat_action_probability=0.0)
+    environment = gymnasium.make("ALE/Pong-v5", frameskip=1, repeat_action_probability=0.0)
     random = np.random.default_rng(0)
     environment.reset(seed=0)
     for _ in range(steps):
-        action = int(random.integers(4))
+        action = int(random.integers(6))
         screens = []
         for _ in range(4):
             screen, _, terminated, truncated, _ = environment.step(action)

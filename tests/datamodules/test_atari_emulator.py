@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from ale_py import ALEInterface
 
-from datamodules.atari_emulator import CollectionSettings, collect_stream, num_actions, to_gray
+from datamodules.atari_emulator import CollectionSettings, Emulator, collect_stream, num_actions, resize, to_gray
+from datamodules.atari_palette import is_ntsc
 
 
 class SlowBenchmark:
@@ -85,6 +86,49 @@ def test_noop_is_drawn_only_if_it_may_be():
 
     assert actions(True) == {1, 2, 3, 4, 5}
     assert actions(False) == {0, 1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("game", ["pong", "breakout", "ms_pacman", "seaquest", "video_pinball", "air_raid"])
+def test_pooling_colour_numbers_equals_pooling_colours(game, monkeypatch):
+    settings = CollectionSettings(game=game, num_frames=150, seed=3, num_streams=1)
+    fast = [row.frame for row in collect_stream(settings, 0)]
+    monkeypatch.setattr("datamodules.atari_emulator.is_ntsc", lambda numbers, rgb: False)
+    slow = [row.frame for row in collect_stream(settings, 0)]
+    np.testing.assert_array_equal(fast, slow)
+
+
+@pytest.mark.parametrize("color", ["gray", "rgb"])
+def test_a_higher_screen_is_scaled_by_area(color):
+    settings = CollectionSettings(game="air_raid", num_frames=30, seed=3, num_streams=1, color=color)
+    emulator = Emulator(settings, seed=0)
+    emulator.start()
+    whole = np.maximum(*emulator._screens)
+    assert whole.shape == (250, 160, 3)
+    whole = (to_gray(whole) if color == "gray" else whole).astype(float)
+    # Row r of 210 covers rows 250 / 210 r to 250 / 210 (r + 1), in parts.
+    weights = np.array(
+        [[max(0, min(i + 1, (r + 1) * 25 / 21) - max(i, r * 25 / 21)) for i in range(250)] for r in range(210)]
+    )
+    expected = np.tensordot(weights / weights.sum(1, keepdims=True), whole, 1)
+    assert np.abs(emulator.frame() - expected).max() <= 0.51
+
+
+def test_an_agents_view_is_scaled_by_area():
+    image = np.random.default_rng(0).integers(0, 256, (210, 160), np.uint8)
+    # 84 goes into 210 five times in two pixels, so two rows of the view are the mean of five of the image.
+    np.testing.assert_allclose(
+        resize(image, 84, 160).reshape(42, 2, 160).mean(1), image.reshape(42, 5, 160).mean(1), atol=0.51
+    )
+    np.testing.assert_array_equal(resize(image, 105, 80), np.rint(image.reshape(105, 2, 80, 2).mean((1, 3))))
+
+
+def test_a_pal_game_is_recognised():
+    ways = {}
+    for game in ("pong", "air_raid"):
+        emulator = Emulator(CollectionSettings(game=game, num_frames=150, seed=3), seed=0)
+        emulator.start()
+        ways[game] = is_ntsc(emulator.ale.getScreen(), emulator.ale.getScreenRGB())
+    assert ways == {"pong": True, "air_raid": False}
 
 
 def test_gray_equals_the_emulators_own():
