@@ -1,7 +1,7 @@
 """A process that emulates: it takes settings and streams from its standard input and sends blocks of rows back.
 
-It is started as a plain command, not by `multiprocessing`, which would import the caller's main module again: half a
-minute of imports for a training script, an endless recursion for one without a main guard. A worker whose parent was
+It is started as a plain command, not by `multiprocessing`, which would import the caller's main module again: seconds
+of imports for a training script, an endless recursion for one without a main guard. A worker whose parent was
 killed ends at its next write, when nobody reads.
 """
 
