@@ -80,3 +80,28 @@ def test_killed_in_the_middle_of_an_epoch(project, zoo, zoo_process, whole):
     assert read(last)["global_step"] in (4, 8)  # an epoch has 6
     assert zoo(*FIT, "--name", "cut", *every, "--ckpt_path", "last") == 0
     assert_same(weights(project / "runs/cut/version_0"), whole)
+
+
+def test_st_dim_on_real_frames_killed_twice(project, zoo_process, recordings):
+    fit = (
+        *("fit", "--config", "stdim_pong", "--data.root", str(recordings), "--data.num_frames", "400"),
+        *("--data.num_streams", "4", "--data.batch_size", "4", "--data.min_episode_frames", "2"),
+        *("--trainer.max_epochs", "5", "--trainer.limit_train_batches", "10", "--trainer.limit_val_batches", "2"),
+        *(
+            "--trainer.logger.class_path",
+            "RunFolder",
+            "--trainer.accelerator",
+            "cpu",
+            "--trainer.num_sanity_val_steps=0",
+        ),
+    )
+    finish(zoo_process(*fit, "--name", "whole"))
+    last = project / "runs/killed/version_0/checkpoints/last.ckpt"
+    for epochs in (1, 3):
+        again = ("--ckpt_path", "last") if last.is_file() else ()
+        process = zoo_process(*fit, "--name", "killed", *again)
+        kill_when(process, lambda epochs=epochs: last.is_file() and read(last)["global_step"] >= 10 * epochs)
+        assert read(last)["global_step"] < 50
+    finish(zoo_process(*fit, "--name", "killed", "--ckpt_path", "last"))
+    assert read(last)["global_step"] == 50
+    assert_same(weights(last.parents[1]), weights(project / "runs/whole/version_0"))
