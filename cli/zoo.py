@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
@@ -133,6 +134,13 @@ class ZooCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the trainer and settle its run's folder."""
         trainer = super().instantiate_trainer(**kwargs)
+        cores = os.cpu_count() or 1
+        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+            # Lightning would start them all, and the machine would stand still.
+            raise UsageError(
+                f"trainer.devices: {trainer.num_devices} processes on {cores} CPU cores and no GPU; "
+                f"set --trainer.devices {cores} or less."
+            )
         if self.place and any(isinstance(logger, RunFolder) for logger in trainer.loggers):
             if trainer.is_global_zero:
                 self.place = reserve(self.place)

@@ -32,6 +32,7 @@ WORDS = [
     ("--model.width 0", "width must be at least 1, got 0"),
     ("--data.game nothing", "game: 'nothing' is no game."),
     ("--trainer.accelerator gpus", "gpus"),
+    ("--trainer.devices 999", "trainer.devices: 999 processes on"),
     ("--ckpt_path nope.ckpt", "No checkpoint nope.ckpt."),
     ("--ckpt_path toy_pong.yaml", "damaged or no checkpoint"),
 ]
