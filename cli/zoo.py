@@ -14,7 +14,7 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from datamodules import DATASETS
 from lightning_zoo import METHODS
@@ -176,6 +176,10 @@ class ZooCLI(LightningCLI):
         assert self.place is not None
         try:
             super()._run_subcommand(subcommand)
+        except SIGTERMException as error:
+            # Lightning ends such a run in order, and would report success to a scheduler.
+            print("Terminated; the same command with --ckpt_path last goes on.", file=sys.stderr)
+            raise SystemExit(143) from error
         except BaseException:
             self._discard_empty()
             raise
@@ -226,6 +230,8 @@ def run(words: list[str]) -> None:
     try:
         ZooCLI(words)
     except MisconfigurationException as error:
+        if "`test_step()`" in str(error):
+            raise UsageError("This method has no test of its own: lightning_zoo probe --ckpt_path ...") from error
         raise UsageError(str(error)) from error
     except (ValueError, KeyError) as error:
         message = mistake_in(error)

@@ -220,7 +220,9 @@ def save_features(
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise DataError(f"No file {path}: set --data.path to features that were saved by `save_features`")
+        raise DataError(
+            f"No file {path}: set --data.path to features that were saved by datamodules.features.save_features"
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}

@@ -64,7 +64,7 @@ class MLflowStore(MLFlowLogger):
         """Settle the experiment's name and the run's folder; with `resume` the run noted there goes on."""
         if not self._named:
             self._experiment_name = name
-        self._run_name = self._run_name or folder.name
+        self._run_name = self._run_name or f"{name}/{folder.name}"
         self._folder = folder
         noted = folder / RUN_ID_FILE
         if resume and noted.is_file():

@@ -105,3 +105,16 @@ def test_st_dim_on_real_frames_killed_twice(project, zoo_process, recordings):
     finish(zoo_process(*fit, "--name", "killed", "--ckpt_path", "last"))
     assert read(last)["global_step"] == 50
     assert_same(weights(last.parents[1]), weights(project / "runs/whole/version_0"))
+
+
+def test_a_terminated_run_is_no_success(project, zoo_process):
+    last = project / "runs/ended/version_0/checkpoints/last.ckpt"
+    process = zoo_process(*FIT, "--name", "ended", "--model.pause", "0.2")
+    start = time.monotonic()
+    while not last.is_file():
+        assert time.monotonic() - start < 60
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Terminated; the same command with --ckpt_path last goes on." in error
