@@ -6,6 +6,7 @@ from typing import Any
 DATASETS = {
     "AtariFrames": "datamodules.atari_frames",
     "Features": "datamodules.features",
+    "MNIST": "datamodules.mnist",
 }
 """Every dataset: the class's name and the module that defines it."""
 
