@@ -20,7 +20,7 @@ STATIC_SEED = 19980
 
 SOURCE = Source(
     dataset="MNIST",
-    obtained="the gzipped IDX files of LeCun, Cortes and Burges, as torchvision.datasets.MNIST(download=True) gets them",
+    obtained="the gzipped IDX files of LeCun, Cortes and Burges, as by torchvision.datasets.MNIST(download=True)",
     license="CC BY-SA 3.0",
     tree=[f"{name}[.gz]" for name in mnist_files.FILES.values()],
     command="lightning_zoo fit --config crvae_mnist.yaml --data.root FOLDER",
