@@ -5,7 +5,9 @@ from typing import Any
 
 DATASETS = {
     "AtariFrames": "datamodules.atari_frames",
+    "CelebA": "datamodules.celeba",
     "Features": "datamodules.features",
+    "ImageFolder": "datamodules.image_folder",
     "MNIST": "datamodules.mnist",
 }
 """Every dataset: the class's name and the module that defines it."""

@@ -87,6 +87,7 @@ class ImageData(L.LightningDataModule):
         self.attribute_names: list[str] = []
         self.fingerprint: dict[str, str | int | float] = {}
         self._splits: dict[str, Rows] = {}
+        self._listed: dict[str, ImageList] | None = None
 
     def list_splits(self) -> dict[str, ImageList]:
         """The images of "train", "val" and, where there is one, "test"; without it "val" is tested.
@@ -106,7 +107,7 @@ class ImageData(L.LightningDataModule):
         """Decode the images of every split, unless that was done before."""
         from rich.progress import Progress
 
-        splits = self.list_splits()
+        splits = self._list()
         with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
             for split, images in splits.items():
                 task = progress.add_task(f"decoding {self.name} {split}", total=len(images.items))
@@ -129,14 +130,14 @@ class ImageData(L.LightningDataModule):
         if self._splits:
             return
         splits, caches = {}, {}
-        for split, images in self.list_splits().items():
+        for split, images in self._list().items():
             path = image_cache.cache_path(
                 images.items, self.decoding, self.cache_folder, f"{self.name}_{split}", self.bad_images
             )
             caches[split] = image_cache.open_cache(path)
             splits[split] = Rows(caches[split], images)
         self.fingerprint = self._describe(splits, caches)
-        self._splits = splits
+        self._splits, self._listed = splits, None
 
     def train_dataloader(self) -> IndexBatches:
         """Every training image once per epoch, another order each epoch; a last batch that is not full is left out."""
@@ -162,6 +163,15 @@ class ImageData(L.LightningDataModule):
     def on_device(self, images: Tensor, *, training: bool) -> Tensor:
         """Images (B, 3, H, W) as the method gets them; here mirrored at random in training."""
         return random_flip(images) if training and self.flip else images
+
+    def _list(self) -> dict[str, ImageList]:
+        # Kept from prepare_data to setup: of large datasets a list takes seconds.
+        if self._listed is None:
+            self._listed = self.list_splits()
+            for split, images in self._listed.items():
+                if not images.items:
+                    raise DataError(f"{self.name} in {self.root} has no {split} images")
+        return self._listed
 
     def _loader(self, split: str) -> IndexBatches:
         rows = self._splits[split]
