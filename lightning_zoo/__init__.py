@@ -22,6 +22,9 @@ METHODS = {
     "RandomCNN": "lightning_zoo.representation.random_cnn",
     "Majority": "lightning_zoo.representation.majority",
     "LinearProbe": "lightning_zoo.representation.linear_probe",
+    "VAEGAN": "lightning_zoo.generative.vae_gan",
+    "CRVAEGAN": "lightning_zoo.generative.crvae_gan",
+    "Classifier": "lightning_zoo.generative.classifier",
 }
 """Every method: the class's name and the module that defines it."""
 

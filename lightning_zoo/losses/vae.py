@@ -23,6 +23,21 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * terms.flatten(1).sum(1)
 
 
+def block_kl(mean: Tensor, log_variance: Tensor, num_steps: int) -> Tensor:
+    """KL divergence from N(0, 1) of each block of latent channels (Shang et al. 2018, eq. 5.1, without its weights).
+
+    Args:
+        mean: (B, C, H, W).
+        log_variance: same shape.
+        num_steps: T; block t holds channels t C/T ... (t + 1) C/T - 1.
+
+    Returns:
+        (B, T) in nats, in float32 at least.
+    """
+    blocks = (x.contiguous().reshape(x.shape[0] * num_steps, -1) for x in (mean, log_variance))
+    return gaussian_kl(*blocks).unflatten(0, (mean.shape[0], num_steps))
+
+
 def squared_error_sum(reconstruction: Tensor, target: Tensor) -> Tensor:
     """Squared error of each item, summed over its values.
 

@@ -64,6 +64,7 @@ class RecurrentPosterior(nn.Module):
         hidden_size: of the LSTM.
         num_layers: of the LSTM.
         batch_norm: after the LSTM, as released for colour images.
+        norm_momentum: weight of a batch in the running statistics.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class RecurrentPosterior(nn.Module):
         hidden_size: int = 512,
         num_layers: int = 2,
         batch_norm: bool = True,
+        norm_momentum: float = 0.1,
     ) -> None:
         super().__init__()
         self.num_steps = num_steps
@@ -91,6 +93,7 @@ class RecurrentPosterior(nn.Module):
             hidden_size=hidden_size,
             num_layers=num_layers,
             batch_norm=batch_norm,
+            norm_momentum=norm_momentum,
         )
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,12 +133,13 @@ class ConvolutionalProjection(nn.Module):
     Args:
         latent_shape: (C, H, W).
         feature_shape: (F, H, W).
+        norm_momentum: weight of a batch in the running statistics.
     """
 
-    def __init__(self, latent_shape: Shape, feature_shape: Shape) -> None:
+    def __init__(self, latent_shape: Shape, feature_shape: Shape, *, norm_momentum: float = 0.1) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(latent_shape[0], feature_shape[0], 3, padding=1)
-        self.norm = nn.BatchNorm2d(feature_shape[0], eps=1e-6)
+        self.norm = nn.BatchNorm2d(feature_shape[0], eps=1e-6, momentum=norm_momentum)
 
     def transform(self, latent: Tensor) -> Tensor:
         """The latent tensor itself: nothing transforms it here."""
@@ -159,6 +163,7 @@ class RecurrentProjection(ConvolutionalProjection):
         num_steps: T.
         hidden_size: of the LSTM.
         num_layers: of the LSTM.
+        norm_momentum: weight of a batch in the running statistics.
     """
 
     def __init__(
@@ -169,8 +174,9 @@ class RecurrentProjection(ConvolutionalProjection):
         num_steps: int = 8,
         hidden_size: int = 512,
         num_layers: int = 2,
+        norm_momentum: float = 0.1,
     ) -> None:
-        super().__init__(latent_shape, feature_shape)
+        super().__init__(latent_shape, feature_shape, norm_momentum=norm_momentum)
         self.num_steps = num_steps
         self.recurrence = ChannelRecurrence(
             math.prod(latent_shape) // num_steps,
