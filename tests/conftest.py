@@ -1,6 +1,7 @@
 """What several tests share: small real recordings, made once per test session."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +35,12 @@ def tiny_atari(recordings):
         return module
 
     return build
+
+
+@pytest.fixture
+def generative_toy(monkeypatch):
+    """The module of `toys/`: a generative method with a linear decoder, its like with a discriminator, pictures."""
+    monkeypatch.syspath_prepend(Path(__file__).parent / "toys")
+    import generative_toy
+
+    return generative_toy
