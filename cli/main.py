@@ -29,6 +29,7 @@ COMMANDS = {
     "list": Command("show methods, datasets and packaged configs", "list", "list_zoo"),
     "collect": Command("play a game and write its frames to a file", "collect", "collect"),
     "probe": Command("measure what a checkpoint's features know", "probe", "probe"),
+    "make_faces": Command("draw synthetic faces in the layout of CelebA", "make_faces", "make_faces"),
 }
 
 EXAMPLES = """\
