@@ -24,6 +24,7 @@ from datamodules.atari_splits import Episodes, LabelledSplit, find_episodes, lab
 from datamodules.errors import DataError
 from datamodules.frame_memory import FrameMemory, MemoryMode
 from datamodules.index_batches import Batch, IndexBatches, in_order
+from datamodules.resized_frames import ResizedFrames, resize_frames, resized_path
 
 PROBE_SEED_OFFSET = 100_000
 """Probes are trained on frames of their own: streams seeded this far from the encoder's."""
@@ -42,6 +43,8 @@ class AtariFrames(L.LightningDataModule):
             its quirks); every choice of a preset can be changed by the arguments below that default to null.
         serve: "clips" of consecutive frames (B, T, C, H, W), "labelled" frames (B, C, H, W) with labels (B, K), or
             plain "images" (B, C, H, W).
+        image_size: null for frames as they are, 210x160; else "labelled" frames and "images" are averaged down to this
+            height and width, once, into a file beside the recording.
         clip_length: frames per clip; 2 for pairs.
         same_episode_negatives: add a random frame of the same episode to each clip, as "negatives" (B, C, H, W).
         batch_size: items per batch and process.
@@ -81,6 +84,7 @@ class AtariFrames(L.LightningDataModule):
         root: str = "data/atari",
         preset: Literal["clean", "paper"] = "clean",
         serve: Literal["clips", "labelled", "images"] = "clips",
+        image_size: int | None = None,
         clip_length: int = 2,
         same_episode_negatives: bool = False,
         batch_size: int = 64,
@@ -113,6 +117,10 @@ class AtariFrames(L.LightningDataModule):
             raise ValueError(f"clip_length must be at least 1, got {clip_length}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if image_size is not None and (image_size < 1 or serve == "clips"):
+            raise ValueError(
+                f"image_size must be at least 1, for 'images' or 'labelled', got {image_size} for {serve!r}"
+            )
         self.game = resolve_game(game)
         self.root = Path(root)
         self.serve = serve
@@ -152,12 +160,13 @@ class AtariFrames(L.LightningDataModule):
             policy=policy,
             epsilon=epsilon,
         )
-        self.image_shape = (1 if color == "gray" else 3, 210, 160)
+        self.image_size = image_size
+        self.image_shape = (1 if color == "gray" else 3, image_size or 210, image_size or 160)
         self.variables: list[str] = []
         self.categories: dict[str, list[str]] = {}
         self.labelled: dict[str, LabelledSplit] = {}
         self.episodes: dict[str, Episodes] = {}
-        self._frames: FrameMemory | None = None
+        self._frames: FrameMemory | ResizedFrames | None = None
 
     @property
     def num_actions(self) -> int:
@@ -171,30 +180,39 @@ class AtariFrames(L.LightningDataModule):
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What the recording is: settings, versions, counts and a hash."""
-        return atari_collection.fingerprint(self.path)
+        """What the recording is: settings, versions, counts and a hash; with the size of resized frames."""
+        resized = {} if self.image_size is None else {"image_size": self.image_size}
+        return atari_collection.fingerprint(self.path) | resized
 
     @property
-    def frames(self) -> FrameMemory:
+    def frames(self) -> FrameMemory | ResizedFrames:
         """All frames of the recording, by row; there after `setup`."""
         if self._frames is None:
             raise RuntimeError("AtariFrames has no frames before setup()")
         return self._frames
 
     def prepare_data(self) -> None:
-        """Collect the recording unless it is there."""
-        if self.path.is_file():
-            return
+        """Collect the recording unless it is there, and resize its frames if that was asked for."""
         from rich.progress import Progress
 
         with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
-            task = progress.add_task(f"collecting {self.game}", total=self.settings.num_frames)
-            atari_collection.collect_frames(
-                self.settings,
-                self.root,
-                num_workers=self.num_workers,
-                progress=lambda rows: progress.advance(task, rows),
-            )
+            if not self.path.is_file():
+                task = progress.add_task(f"collecting {self.game}", total=self.settings.num_frames)
+                atari_collection.collect_frames(
+                    self.settings,
+                    self.root,
+                    num_workers=self.num_workers,
+                    progress=lambda rows: progress.advance(task, rows),
+                )
+            if self.image_size is not None and not self._resized_path(self.image_size).is_file():
+                recording = atari_collection.read_verified(self.settings, self.root)
+                resizing = progress.add_task("resizing", total=len(recording))
+                resize_frames(
+                    recording,
+                    self._resized_path(self.image_size),
+                    self.image_size,
+                    progress=lambda rows: progress.advance(resizing, rows),
+                )
 
     def setup(self, stage: str | None = None) -> None:
         """Read the recording and cut it into splits; the same on every process."""
@@ -209,6 +227,9 @@ class AtariFrames(L.LightningDataModule):
             episodes = find_episodes(recording, self.protocol, self.clip_length)
             train, val = split_episodes(episodes, (0.8, 0.2), self.protocol, self.seed)
             self.episodes = {"train": train, "val": val}
+        if self.image_size is not None:
+            self._frames = ResizedFrames(self._resized_path(self.image_size), len(recording))
+            return
         device = self.trainer.strategy.root_device if self.trainer is not None else None
         self._frames = FrameMemory(recording.frames, self.settings.frame_shape, self.memory_mode, device)
 
@@ -231,6 +252,9 @@ class AtariFrames(L.LightningDataModule):
         return self._batches(
             lambda items: {"frames": self.frames.gather(index[items])}, in_order(len(rows)), len(rows), drop_last=False
         )
+
+    def _resized_path(self, image_size: int) -> Path:
+        return resized_path(self.path, image_size, atari_collection.fingerprint(self.path)["hash"])
 
     def _clip_batches(self, split: str) -> IndexBatches:
         episodes = self.episodes[split]

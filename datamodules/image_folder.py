@@ -10,12 +10,12 @@ from datamodules.image_cache import BadImages, Fit, ImageItem, ImageList
 from datamodules.image_data import SPLITS, ImageData
 from datamodules.missing_data import Source, missing_data
 
-ENDINGS = frozenset(".jpg .jpeg .png .webp .bmp .gif .tif .tiff .ppm .pgm .avif .jp2".split())
+ENDINGS = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Of the names of pictures, in any case."""
 
 SOURCE = Source(
     dataset="ImageFolder",
-    obtained=f"pictures of your own ({', '.join(sorted(ENDINGS))})",
+    obtained=f"pictures of your own ({', '.join(ENDINGS)})",
     license="yours",
     tree=["train/*", "val/*", "test/* (or pictures without such folders)", "with labels: train/CLASS/* ..."],
     command="lightning_zoo fit --config crvae_image_folder.yaml --data.root FOLDER",
