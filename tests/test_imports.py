@@ -24,7 +24,7 @@ PURE = ("lightning_zoo.networks", "lightning_zoo.losses", "lightning_zoo.metrics
 MAY_IMPORT = {
     "lightning_zoo.networks": (),
     "lightning_zoo.losses": (),
-    "lightning_zoo.metrics": (),
+    "lightning_zoo.metrics": ("lightning_zoo.checkpoints", "lightning_zoo.extras"),
     "lightning_zoo.callbacks": (*PURE, "lightning_zoo.checkpoints"),
     "lightning_zoo.generative": (
         *PURE,
