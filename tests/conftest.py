@@ -44,3 +44,16 @@ def generative_toy(monkeypatch):
     import generative_toy
 
     return generative_toy
+
+
+@pytest.fixture
+def free_port():
+    """A function that names a port of this machine that nobody listens on."""
+    import socket
+
+    def find():
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            return listener.getsockname()[1]
+
+    return find
