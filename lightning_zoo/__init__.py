@@ -24,6 +24,7 @@ METHODS = {
     "LinearProbe": "lightning_zoo.representation.linear_probe",
     "VAEGAN": "lightning_zoo.generative.vae_gan",
     "CRVAEGAN": "lightning_zoo.generative.crvae_gan",
+    "Stage2": "lightning_zoo.generative.stage2",
     "Classifier": "lightning_zoo.generative.classifier",
 }
 """Every method: the class's name and the module that defines it."""
