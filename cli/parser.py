@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from jsonargparse import ActionConfigFile, ArgumentParser
+import yaml  # type: ignore[import-untyped]
+from jsonargparse import ActionConfigFile, ArgumentParser, Path
 
 from .errors import UsageError
 from .explain import explain
@@ -13,6 +14,9 @@ from .find_config import find_config, read_yaml
 if TYPE_CHECKING:
     from argparse import Namespace
 
+CLASSES = "classes"
+"""Key of an overlay under which arguments stand by class name."""
+
 
 class PackagedConfigFile(ActionConfigFile):
     """`--config NAME`: a file here, or one that the package brings."""
@@ -20,10 +24,40 @@ class PackagedConfigFile(ActionConfigFile):
     def __call__(  # type: ignore[override]
         self, parser: ArgumentParser, cfg: Namespace, values: str, option_string: str | None = None
     ) -> None:
-        """Read the file that `values` names into `cfg`."""
+        """Read the file that `values` names into `cfg`; of its `classes`, the arguments of those that are used."""
         file = find_config(values)
-        read_yaml(file)
-        super().__call__(parser, cfg, str(file), option_string)
+        content = read_yaml(file)
+        if CLASSES not in content:
+            super().__call__(parser, cfg, str(file), option_string)
+            return
+        super().__call__(parser, cfg, yaml.safe_dump(for_classes(content, cfg, file)), option_string)
+        cfg[self.dest][-1] = Path(str(file), mode="fr")
+
+
+def for_classes(overlay: dict[str, Any], cfg: Any, file: Any) -> dict[str, Any]:
+    """An overlay with the arguments for the method and the dataset of `cfg` in place of those by class.
+
+    Args:
+        overlay: top-level keys apply to every run; `classes` maps class names to arguments (and, under `trainer`, to
+            settings of the trainer) that apply to runs with that class.
+        cfg: what the configs before it said.
+        file: of the overlay, for the message.
+
+    Raises:
+        UsageError: if no config before it names a class.
+    """
+    merged = {key: value for key, value in overlay.items() if key != CLASSES}
+    named = {part: str((cfg.get(part) or {}).get("class_path") or "").rpartition(".")[2] for part in ("model", "data")}
+    if not any(named.values()):
+        raise UsageError(f"{file.name} changes a config: put a config with `class_path` before the overlay.")
+    for part, name in named.items():
+        arguments = dict(overlay[CLASSES].get(name) or {})
+        trainer = arguments.pop("trainer", None)
+        if trainer:
+            merged["trainer"] = merged.get("trainer", {}) | trainer
+        if arguments:
+            merged[part] = {"init_args": arguments}
+    return merged
 
 
 class OneLineParser(ArgumentParser):
