@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple
@@ -254,8 +254,9 @@ def _decode_all(
 def _end(worker: Any) -> None:
     worker.kill()
     worker.wait()
-    worker.stdin.close()
     worker.stdout.close()
+    with suppress(OSError):  # what it had not read yet
+        worker.stdin.close()
 
 
 def _checked(bad: list[Bad], skip: bool) -> list[Bad]:

@@ -37,7 +37,7 @@ def missing_data(source: Source, root: str | Path, missing: Sequence[str | Path]
         reason: why a download did not help, in a few words.
     """
     first = f"{missing[0]} is missing" if missing else "no files"
-    others = f" and {len(missing) - 1:,} more files" if len(missing) > 1 else ""
+    others = f" and {len(missing) - 1:,} more file{'s' * (len(missing) > 2)}" if len(missing) > 1 else ""
     because = f" ({' '.join(reason.split())})" if reason else ""
     return DataError(
         f"{source.dataset}: {first}{others} in {root}{because}\n"
