@@ -78,7 +78,8 @@ def draw_attributes(random: np.random.Generator) -> Attributes:
     """Forty attributes of one face, their shares close to CelebA's and none contradicting another.
 
     Only men have beards, a moustache or 5 o'clock shadow; those who have any of goatee, moustache or sideburns are not
-    `No_Beard`; at most one hair colour; bald heads have no bangs, no straight and no wavy hair, and wear no hat.
+    `No_Beard`; at most one hair colour; bald heads have no bangs, no straight and no wavy hair, and
+    wear no hat; under a hat no receding hairline is seen, and of short hair not whether it is straight or wavy.
     """
     chance = iter(random.random(64))
     face = dict.fromkeys(ATTRIBUTE_NAMES, False)
@@ -112,9 +113,10 @@ def _draw_hair(face: Attributes, happens: Callable[[float], bool]) -> None:
     face["Receding_Hairline"] = receding and not (face["Bald"] or face["Wearing_Hat"])
     bangs = happens(0.10 if male else 0.21)
     face["Bangs"] = bangs and not (face["Bald"] or face["Receding_Hairline"])
+    hidden = face["Bald"] or (face["Wearing_Hat"] and male)
     straight, wavy = happens(0.26 if male else 0.19), happens(0.15 if male else 0.58)
-    face["Straight_Hair"] = straight and not face["Bald"]
-    face["Wavy_Hair"] = wavy and not (straight or face["Bald"])
+    face["Straight_Hair"] = straight and not hidden
+    face["Wavy_Hair"] = wavy and not (straight or hidden)
     black, blond, brown = (0.30, 0.03, 0.16) if male else (0.21, 0.235, 0.245)
     face["Gray_Hair"] = happens(0.01 if young else 0.155)
     taken = face["Gray_Hair"]

@@ -124,7 +124,7 @@ def _draw_brow(canvas: Canvas, face: Attributes, scene: Scene, side: int) -> Non
 def draw_nose(canvas: Canvas, face: Attributes, scene: Scene) -> None:
     """A wedge that ends in a point, or a round tip."""
     skin = skin_colour(face, scene)
-    dark, look, size = mix(skin, (80, 25, 20), 0.34), 1.5 * _TURN * scene.turn, 1.55 if face["Big_Nose"] else 0.95
+    dark, look, size = mix(skin, (48, 10, 8), 0.34), 1.5 * _TURN * scene.turn, 1.55 if face["Big_Nose"] else 0.95
     if face["Pointy_Nose"]:
         bridge, tip = (look / 2, 1.0), (look, 19 + 4 * size)
         canvas.polygon([bridge, (look - 7.5 * size, 17), tip, (look + 7.5 * size, 17)], mix(skin, dark, 0.55))
@@ -143,7 +143,7 @@ def draw_mouth(canvas: Canvas, face: Attributes, scene: Scene) -> None:
     gap = (8.5 if face["Smiling"] else 6.5) if face["Mouth_Slightly_Open"] else 0.0
     thick = 4.6 if face["Big_Lips"] else 2.2
     skin = skin_colour(face, scene)
-    lips = (200, 18, 48) if face["Wearing_Lipstick"] else mix(skin, (150, 50, 50), 0.45)
+    lips = (200, 18, 48) if face["Wearing_Lipstick"] else mix(skin, (168, 60, 72), 0.6)
     places = [step / 12 for step in range(-12, 13)]
 
     def edge(depth: float) -> list[Point]:

@@ -81,12 +81,12 @@ def _hairline(face: Attributes, width: float) -> list[Point]:
 
 
 def _draw_bangs(canvas: Canvas, face: Attributes, colour: Colour) -> None:
-    tips = [(x, -17.0 if index % 2 else -12.0) for index, x in enumerate(range(-33, 34, 6))]
+    tips = [(x, -21.0 if index % 2 else -17.0) for index, x in enumerate(range(-33, 34, 6))]
     canvas.polygon(
         [(-37, -30), *arc((0, -28), (37, 20), 180, 360, 12), *tips[::-1]], mix(colour, (255, 255, 255), 0.07)
     )
     for x in range(-27, 34, 12):
-        canvas.line([(x * 0.8, -36), (x, -17)], mix(colour, (0, 0, 0), 0.3), 1.4)
+        canvas.line([(x * 0.8, -37), (x, -20)], mix(colour, (0, 0, 0), 0.3), 1.4)
 
 
 def _draw_fringe_of_bald_head(canvas: Canvas, face: Attributes, colour: Colour) -> None:
