@@ -23,6 +23,9 @@ SPLITS = 10
 SUBSETS, SUBSET_SIZE = 100, 1000
 """Random subsets over which the kernel distance has its mean and standard deviation, and the images of each."""
 
+_ALONE: dict[str, Any] = {"sync_on_compute": False}
+"""The features are those of all processes already; torchmetrics would gather, and count, them once per process."""
+
 _ALIASES: dict[str, QualityMetric] = {"kid": "kernel", "fid": "frechet", "is": "inception"}
 
 
@@ -126,7 +129,7 @@ def frechet_distance(real: Tensor, generated: Tensor) -> Quality:
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     real, generated = _checked(real, "real"), _checked(generated, "generated")
-    metric = FrechetInceptionDistance(feature=_Ready(real.shape[1]), normalize=True)
+    metric = FrechetInceptionDistance(feature=_Ready(real.shape[1]), normalize=True, **_ALONE)
     # Sums of squares lose the digits that a large common mean takes; the distance does not depend on it.
     centre = real.mean(0)
     metric.update(real - centre, real=True)
@@ -156,7 +159,7 @@ def kernel_distance(
     # A subset of everything is the same each time.
     subsets = 1 if size == len(real) == len(generated) else subsets
     with _quietly_seeded(seed):
-        metric = KernelInceptionDistance(feature=_Ready(real.shape[1]), subsets=subsets, subset_size=size)
+        metric = KernelInceptionDistance(feature=_Ready(real.shape[1]), subsets=subsets, subset_size=size, **_ALONE)
         metric.update(real, real=True)
         metric.update(generated, real=False)
         mean, deviation = metric.compute()
@@ -185,7 +188,7 @@ def inception_score(logits: Tensor, *, splits: int = SPLITS, seed: int = 0) -> Q
             f"an inception score over {splits} splits needs {2 * splits} images or more, got {len(logits)}"
         )
     with _quietly_seeded(seed):
-        metric = InceptionScore(feature=_Ready(logits.shape[1]), splits=splits)
+        metric = InceptionScore(feature=_Ready(logits.shape[1]), splits=splits, **_ALONE)
         metric.update(logits)
         mean, deviation = metric.compute()
     return Quality("inception_score", float(mean), float(deviation), 0, len(logits))
