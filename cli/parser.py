@@ -38,8 +38,8 @@ def for_classes(overlay: dict[str, Any], cfg: Any, file: Any) -> dict[str, Any]:
     """An overlay with the arguments for the method and the dataset of `cfg` in place of those by class.
 
     Args:
-        overlay: top-level keys apply to every run; `classes` maps class names to arguments (and, under `trainer`, to
-            settings of the trainer) that apply to runs with that class.
+        overlay: top-level keys apply to every run; `classes` maps class names to arguments that apply to runs with that
+            class and, under `data` and `trainer`, to arguments of the dataset and the trainer in such runs.
         cfg: what the configs before it said.
         file: of the overlay, for the message.
 
@@ -50,13 +50,13 @@ def for_classes(overlay: dict[str, Any], cfg: Any, file: Any) -> dict[str, Any]:
     named = {part: str((cfg.get(part) or {}).get("class_path") or "").rpartition(".")[2] for part in ("model", "data")}
     if not any(named.values()):
         raise UsageError(f"{file.name} changes a config: put a config with `class_path` before the overlay.")
-    for part, name in named.items():
+    for part, name in reversed(named.items()):  # what a method asks of the data wins
         arguments = dict(overlay[CLASSES].get(name) or {})
-        trainer = arguments.pop("trainer", None)
-        if trainer:
-            merged["trainer"] = merged.get("trainer", {}) | trainer
-        if arguments:
-            merged[part] = {"init_args": arguments}
+        merged["trainer"] = merged.get("trainer", {}) | (arguments.pop("trainer", None) or {})
+        data = arguments.pop("data", None) or {}
+        for target, values in ((part, arguments), ("data", data)):
+            if values:
+                merged[target] = {"init_args": merged.get(target, {}).get("init_args", {}) | values}
     return merged
 
 
