@@ -39,6 +39,9 @@ class TorchvisionFeatures(nn.Module):
         self.extractor = _cut(network, layer or DEFAULT_LAYERS[network])
         wanted = self.extractor.state_dict()
         given = _read_state_dict(path)
+        for name in set(wanted) - set(given):
+            if name.endswith("num_batches_tracked"):  # files of old have none, and nothing here reads it
+                given[name] = torch.tensor(0)
         missing = [name for name, value in wanted.items() if name not in given or given[name].shape != value.shape]
         if missing:
             raise ValueError(
