@@ -1,5 +1,6 @@
 """The command `lightning_zoo`: looks at the first word and imports only what that command needs."""
 
+import json
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -29,6 +30,10 @@ COMMANDS = {
     "list": Command("show methods, datasets and packaged configs", "list", "list_zoo"),
     "collect": Command("play a game and write its frames to a file", "collect", "collect"),
     "probe": Command("measure what a checkpoint's features know", "probe", "probe"),
+    "sample": Command("draw pictures with a generative method", "sample", "sample"),
+    "reconstruct": Command("show images and what a generative method makes of them", "reconstruct", "reconstruct"),
+    "complete": Command("fill in what a mask hides of images", "complete", "complete"),
+    "traverse": Command("walk through the latent blocks of a generative method", "traverse", "traverse"),
     "make_faces": Command("draw synthetic faces in the layout of CelebA", "make_faces", "make_faces"),
 }
 
@@ -36,7 +41,8 @@ EXAMPLES = """\
   lightning_zoo fit --config stdim_pong.yaml
   lightning_zoo fit --config stdim_pong --config quick --data.game boxing
   lightning_zoo fit --config stdim_pong --ckpt_path last
-  lightning_zoo probe --ckpt_path last"""
+  lightning_zoo probe --ckpt_path last
+  lightning_zoo sample --ckpt_path last"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -87,14 +93,19 @@ def _call(name: str, words: list[str]) -> None:
 
 
 def _spell_out_flags(words: list[str], function: Callable[..., None]) -> list[str]:
-    """`--baselines` for `--baselines true`, which is all that jsonargparse takes."""
+    """`--baselines` for `--baselines true`, and `--images a b` for a list in JSON, which is all jsonargparse takes."""
     switches = {f"--{name}" for name, value in function.__annotations__.items() if value in (bool, "bool")}
-    spelled = []
-    for place, word in enumerate(words):
+    lists = {f"--{name}" for name, value in function.__annotations__.items() if str(value).startswith("list[")}
+    spelled: list[str] = []
+    while words:
+        word, *words = words
         spelled.append(word)
-        following = words[place + 1 : place + 2]
-        if word in switches and (not following or following[0].startswith("--")):
+        if word in switches and (not words or words[0].startswith("--")):
             spelled.append("true")
+        elif word in lists and not (words and words[0].startswith("[")):
+            count = next((place for place, following in enumerate(words) if following.startswith("--")), len(words))
+            spelled.append(json.dumps(words[:count]))
+            words = words[count:]
     return spelled
 
 

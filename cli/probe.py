@@ -65,6 +65,7 @@ def probe(
         log: write the scores beside the checkpoint and to its MLflow run.
     """
     from .quiet import quiet
+    from .trained import find_checkpoint, mistakes, pick_device
 
     quiet()
     keep_freed_memory()
@@ -81,10 +82,13 @@ def probe(
         "sampling": sampling,
         "test_sampling": test_sampling,
     }
-    settings = {"max_epochs": max_epochs, "seed": seed, "device": _device(device), "test_weights": test_weights}
-    path = _find(ckpt_path)
-    result = _Result(path, options, settings)
-    result.measure(baselines)
+    settings = {"max_epochs": max_epochs, "seed": seed, "device": pick_device(device), "test_weights": test_weights}
+    path = find_checkpoint(ckpt_path)
+    if ckpt_path in ("last", "best"):
+        print(f"Probing {path}")
+    with mistakes():
+        result = _Result(path, options, settings)
+        result.measure(baselines)
     result.show(per_variable)
     if log:
         result.log()
@@ -96,13 +100,13 @@ class _Result:
     def __init__(self, path: Path, options: dict[str, Any], settings: dict[str, Any]) -> None:
         from lightning_zoo.checkpoints import load_encoder, read
 
-        from .probe_data import check_held_out, collect, is_classifier, labelled_frames
+        from .probe_data import check_held_out, collect, is_classifier, labelled_frames, trained_on
 
         self.path = path
         self.settings = settings
         self.module = load_encoder(path)
         self.checkpoint = read(path)
-        self.trained_on = dict(self.checkpoint.get("datamodule_hyper_parameters", {}))
+        self.trained_on = trained_on(self.checkpoint, path, options)
         self.data = labelled_frames(self.trained_on, options)
         if is_classifier(self.module):
             check_held_out(self.module, self.trained_on, self.data, options)
@@ -189,18 +193,6 @@ class _Result:
         return resolve_game(value) if argument == "game" else value
 
 
-def _find(ckpt_path: str) -> Path:
-    from lightning_zoo.checkpoints import RUNS, find_last
-
-    if ckpt_path not in ("last", "best"):
-        return Path(ckpt_path)
-    found = find_last(kind=ckpt_path)
-    if found is None:
-        raise CheckpointError(f"ckpt_path: no {ckpt_path} checkpoint below {RUNS}/; train first, or name a file")
-    print(f"Probing {found}")
-    return found
-
-
 def _score(module: Any, data: AtariFrames, *, device: str, **settings: Any) -> ProbeScores:
     from .probe_data import is_classifier
     from .probing import probe_encoder, score_classifier
@@ -229,11 +221,3 @@ def _baselines(data: AtariFrames, seed: int) -> list[Any]:
     majority = Majority(variables=data.variables, categories=data.categories)
     majority.count(torch.from_numpy(data.labelled["train"].labels))
     return [random_cnn, majority]
-
-
-def _device(device: str) -> str:
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: there is no GPU that torch can use; leave the option out or give cpu")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_zoo.checkpoints import CheckpointError
@@ -14,6 +15,26 @@ if TYPE_CHECKING:
     from datamodules.atari_frames import AtariFrames
 
 BATCH_SIZE = 64
+
+
+def trained_on(checkpoint: dict[str, Any], path: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of the Atari frames that a checkpoint was trained on; none if it says nothing of its data.
+
+    Raises:
+        CheckpointError: if it was trained on other data, and no game is named to probe it on.
+    """
+    from .image_data import data_name
+
+    arguments = dict(checkpoint.get("datamodule_hyper_parameters", {}))
+    if not arguments or "game" in arguments:
+        return arguments
+    if options.get("game") is None:
+        data = data_name(checkpoint) or "other data"
+        raise CheckpointError(
+            f"{path} was trained on {data}; probes read the state of Atari games: name frames that it can encode with "
+            "--game"
+        )
+    return {}
 
 
 def labelled_frames(trained_on: dict[str, Any], options: dict[str, Any]) -> AtariFrames:

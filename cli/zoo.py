@@ -210,8 +210,16 @@ class ZooCLI(LightningCLI):
             kind = f"best {file.monitor}: {file.best_model_score:.4f}" if file.monitor else "last"
             print(f"Checkpoint: {os.path.relpath(file.best_model_path)} ({kind})")
         # The published protocols measure the last weights.
-        if saved and callable(getattr(self.model, "encode", None)):
-            print(f"Next:       lightning_zoo probe --ckpt_path {os.path.relpath(saved[-1].best_model_path)}")
+        command = next_command(self.model)
+        if saved and command:
+            print(f"Next:       lightning_zoo {command} --ckpt_path {os.path.relpath(saved[-1].best_model_path)}")
+
+
+def next_command(model: Any) -> str | None:
+    """What to do with a trained method: look at its samples, or else probe its features; None for a judge of images."""
+    if callable(getattr(model, "sample", None)):
+        return "sample"
+    return "probe" if callable(getattr(model, "encode", None)) and not hasattr(model, "logits") else None
 
 
 def run(words: list[str]) -> None:
