@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 import os
 import pickle
 import subprocess
@@ -70,8 +71,11 @@ def decode(item: ImageItem, decoding: Decoding) -> np.ndarray:
     if decoding.expected_size is not None and image.size != decoding.expected_size:
         wanted, got = (f"{width}x{height}" for width, height in (decoding.expected_size, image.size))
         raise DataError(f"{name_of(item.source)} must be {wanted} (width, height), it is {got}")
-    box = _box(item, decoding, image.size)
-    resized = image.resize((decoding.width, decoding.height), Image.Resampling.BILINEAR, box)
+    left, top, right, bottom = _box(item, decoding, image.size)
+    # Cut first: a resize of a box would let the filter see pixels beyond its edges, unlike everybody's crops.
+    whole = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+    box = (left - whole[0], top - whole[1], right - whole[0], bottom - whole[1])
+    resized = image.crop(whole).resize((decoding.width, decoding.height), Image.Resampling.BILINEAR, box)
     return np.asarray(resized).transpose(2, 0, 1)
 
 

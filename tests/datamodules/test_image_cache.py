@@ -38,7 +38,7 @@ def build(items, folder, decoding=None, **arguments):
 
 
 def slow_bilinear(image, box, height, width):
-    """The triangle filter, stretched by the scale where it shrinks, over the pixels within the box."""
+    """The triangle filter, stretched by the scale where it shrinks, over the pixels that the box touches."""
 
     def weights(low, high, new, limit):
         scale = (high - low) / new
@@ -46,7 +46,7 @@ def slow_bilinear(image, box, height, width):
         result = np.zeros((new, limit))
         for index in range(new):
             center = low + (index + 0.5) * scale
-            for pixel in range(limit):
+            for pixel in range(math.floor(low), min(math.ceil(high), limit)):
                 if math.floor(center - support + 0.5) <= pixel < math.floor(center + support + 0.5):
                     result[index, pixel] = max(0.0, 1 - abs(pixel + 0.5 - center) / support)
         return result / result.sum(1, keepdims=True)
