@@ -25,6 +25,7 @@ METHODS = {
     "VAE": "lightning_zoo.generative.vae",
     "CVAE": "lightning_zoo.generative.cvae",
     "CRVAE": "lightning_zoo.generative.crvae",
+    "HierarchicalCRVAE": "lightning_zoo.generative.hierarchical_crvae",
     "VAEGAN": "lightning_zoo.generative.vae_gan",
     "CRVAEGAN": "lightning_zoo.generative.crvae_gan",
     "Stage2": "lightning_zoo.generative.stage2",
