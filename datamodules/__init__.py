@@ -5,6 +5,7 @@ from typing import Any
 
 DATASETS = {
     "AtariFrames": "datamodules.atari_frames",
+    "Birds": "datamodules.birds",
     "CelebA": "datamodules.celeba",
     "Features": "datamodules.features",
     "ImageFolder": "datamodules.image_folder",
