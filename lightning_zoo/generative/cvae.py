@@ -18,8 +18,8 @@ class CVAE(DensityModel):
         num_importance_samples: k of the importance-weighted bound; 1 is the ELBO, its divergence in closed form.
         num_val_draws: of val/nll_bound, by 5 of which the released code selects its model; 0 leaves it out.
         num_draws: per image in `test`.
-        draws_per_chunk: most draws that go through the decoder at once in `test`; memory grows with it. Null for 128 on a
-            CPU and 2048 elsewhere.
+        draws_per_chunk: most draws that go through the decoder at once in `test`; null for 128 on a CPU
+            and 2048 elsewhere. Memory grows with it.
         num_test_images: the first so many are tested, 9984 in the released code; null for all.
         norm_momentum: weight of a batch in the running statistics of batch normalisation.
         channels_last: memory format of the networks.
