@@ -34,6 +34,7 @@ COMMANDS = {
     "reconstruct": Command("show images and what a generative method makes of them", "reconstruct", "reconstruct"),
     "complete": Command("fill in what a mask hides of images", "complete", "complete"),
     "traverse": Command("walk through the latent blocks of a generative method", "traverse", "traverse"),
+    "score": Command("measure how close samples come to real images", "score", "score"),
     "make_faces": Command("draw synthetic faces in the layout of CelebA", "make_faces", "make_faces"),
 }
 
