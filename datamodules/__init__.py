@@ -9,6 +9,7 @@ DATASETS = {
     "CelebA": "datamodules.celeba",
     "Features": "datamodules.features",
     "ImageFolder": "datamodules.image_folder",
+    "LSUN": "datamodules.lsun",
     "MNIST": "datamodules.mnist",
 }
 """Every dataset: the class's name and the module that defines it."""

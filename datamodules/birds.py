@@ -117,7 +117,7 @@ class Birds(ImageData):
 
     def prepare_data(self) -> None:
         """Say once what was found, and decode the pictures unless that was done before."""
-        splits = self.list_splits()
+        splits = self._list()
         print("\n".join(self._report({split: len(images.items) for split, images in splits.items()})))
         super().prepare_data()
 
