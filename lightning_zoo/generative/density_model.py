@@ -16,7 +16,7 @@ from lightning_zoo.generative.gradients import clamp_gradients
 from lightning_zoo.generative.images import images_in, to_unit
 from lightning_zoo.generative.likelihood import streamed_log_likelihood
 from lightning_zoo.losses.importance import importance_weighted_bound, mean_and_standard_error
-from lightning_zoo.losses.likelihood import bernoulli_log_likelihood, log_density_ratio
+from lightning_zoo.losses.likelihood import bernoulli_log_likelihood, full_precision, log_density_ratio
 from lightning_zoo.losses.vae import gaussian_kl
 from lightning_zoo.networks.channel_recurrence import ChannelRecurrence, check_steps
 from lightning_zoo.step_logging import logs_now
@@ -131,12 +131,11 @@ class DensityModel(Loadable, L.LightningModule):
         if self.hparams.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         mean, log_variance = self.posterior_path(self.encoder(images))
-        return mean.float(), log_variance.float()
+        return full_precision(mean), full_precision(log_variance)
 
     def generate(self, latent: Tensor) -> Tensor:
         """Latent tensors (B, *latent_shape) to logits (B, 1, 28, 28) in float32."""
-        logits: Tensor = self.decoder(self.projection(latent))
-        return logits.float()
+        return full_precision(self.decoder(self.projection(latent)))
 
     def draw(self, inferred: tuple[Tensor, ...], num_draws: int, generator: Generator | None = None) -> Draws:
         """Draw latent tensors from the posterior and decode them.
@@ -269,7 +268,7 @@ class DensityModel(Loadable, L.LightningModule):
 
 def binarise(images: Tensor, generator: Generator | None = None) -> Tensor:
     """Draw pixels in {0, 1} from intensities in [0, 1]; black and white images stay as they are."""
-    return (torch.rand(images.shape, generator=generator, device=images.device) < images).to(torch.float32)
+    return (torch.rand(images.shape, generator=generator, device=images.device) < images).to(images.dtype)
 
 
 def draw_noise(mean: Tensor, num_draws: int, generator: Generator | None) -> Tensor:

@@ -23,7 +23,7 @@ from lightning_zoo.generative.density_model import (
     draw_noise,
 )
 from lightning_zoo.generative.images import to_unit
-from lightning_zoo.losses.likelihood import gaussian_kl_between, log_density_ratio
+from lightning_zoo.losses.likelihood import full_precision, gaussian_kl_between, log_density_ratio
 from lightning_zoo.losses.vae import gaussian_kl
 from lightning_zoo.networks.digit_networks import DigitDecoder, DigitEncoder
 from lightning_zoo.networks.latent_paths import RecurrentPosterior, RecurrentProjection, Shape
@@ -112,12 +112,12 @@ class HierarchicalCRVAE(DensityModel):
             images = images.contiguous(memory_format=torch.channels_last)
         features = self.encoder(images)
         mean, log_variance = self.posterior_path(features)
-        return mean.float(), log_variance.float(), features
+        return full_precision(mean), full_precision(log_variance), features
 
     def generate(self, latent: Tensor) -> Tensor:
         """Upper latent tensors (B, *latent_shape) to logits (B, 1, 28, 28), z1 at its mean given z2."""
         context = self.projection(latent)
-        return self._logits(self.lower_prior(context)[0].float(), context)
+        return self._logits(full_precision(self.lower_prior(context)[0]), context)
 
     def draw(self, inferred: tuple[Tensor, ...], num_draws: int, generator: Generator | None = None) -> Draws:
         """Draw z2 and then z1 from the posterior, and decode both.
@@ -133,8 +133,8 @@ class HierarchicalCRVAE(DensityModel):
         upper_ratio = log_density_ratio(noise.flatten(2), log_variance.flatten(1).unsqueeze(1), upper.flatten(2))
         context = self.projection(upper.flatten(0, 1))  # (B K, 8 b, 4, 4)
         repeated = features.repeat_interleave(num_draws, 0)
-        lower_posterior = self._float(self.lower_posterior(self.joined_features(repeated, context)))
-        lower_prior = self._float(self.lower_prior(context))
+        lower_posterior = _both_in_full_precision(self.lower_posterior(self.joined_features(repeated, context)))
+        lower_prior = _both_in_full_precision(self.lower_prior(context))
         lower_noise = draw_noise(mean, num_draws, generator).flatten(0, 1)
         lower = lower_posterior[0] + torch.exp(0.5 * lower_posterior[1]) * lower_noise
         flat_prior = cast(tuple[Tensor, Tensor], tuple(x.flatten(1) for x in lower_prior))
@@ -153,15 +153,10 @@ class HierarchicalCRVAE(DensityModel):
         mean, _, features = self.infer(to_unit(images, self.image_shape))
         context = self.projection(mean)
         lower = self.lower_posterior(self.joined_features(features, context))[0]
-        return self._logits(lower.float(), context).sigmoid()
+        return self._logits(full_precision(lower), context).sigmoid()
 
     def _logits(self, lower: Tensor, context: Tensor) -> Tensor:
-        logits: Tensor = self.decoder(self.lower_projection(lower) + context)
-        return logits.float()
-
-    @staticmethod
-    def _float(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        return pair[0].float(), pair[1].float()
+        return full_precision(self.decoder(self.lower_projection(lower) + context))
 
 
 class JoinedFeatures(nn.Module):
@@ -184,3 +179,7 @@ class JoinedFeatures(nn.Module):
         """Two times (B, F, H, W) to (B, F, H, W)."""
         joined: Tensor = self.layers(torch.cat([image_features, upper_features], 1))
         return joined
+
+
+def _both_in_full_precision(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return full_precision(pair[0]), full_precision(pair[1])

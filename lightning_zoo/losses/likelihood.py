@@ -17,9 +17,10 @@ def bernoulli_log_likelihood(logits: Tensor, images: Tensor) -> Tensor:
     Returns:
         (B, K) in nats, summed over all dimensions but the first, in float32 at least.
     """
-    flat = _full_precision(images.flatten(1))
-    logits = _full_precision(logits.flatten(1)).unflatten(0, (len(images), -1))  # (B, K, pixels)
-    return torch.bmm(logits, flat.unsqueeze(2)).squeeze(2) - F.softplus(logits).sum(2)
+    flat = full_precision(images.flatten(1)).unsqueeze(1)
+    logits = full_precision(logits.flatten(1)).unflatten(0, (len(images), -1))  # (B, K, pixels)
+    # No matrix product, which autocast would take in half precision.
+    return (logits * flat - F.softplus(logits)).sum(2)
 
 
 def log_density_ratio(
@@ -41,11 +42,11 @@ def log_density_ratio(
     Returns:
         (...) in nats, in float32 at least.
     """
-    noise, log_variance, latent = (_full_precision(x) for x in (noise, log_variance, latent))
+    noise, log_variance, latent = (full_precision(x) for x in (noise, log_variance, latent))
     terms = noise.square() + log_variance
     if prior is None:
         return 0.5 * (terms - latent.square()).sum(-1)
-    prior_mean, prior_log_variance = (_full_precision(x) for x in prior)
+    prior_mean, prior_log_variance = (full_precision(x) for x in prior)
     distance = (latent - prior_mean).square() * torch.exp(-prior_log_variance)
     return 0.5 * (terms - distance - prior_log_variance).sum(-1)
 
@@ -63,12 +64,13 @@ def gaussian_kl_between(mean: Tensor, log_variance: Tensor, prior_mean: Tensor, 
         (B,) in nats, summed over all dimensions but the first, in float32 at least.
     """
     mean, log_variance, prior_mean, prior_log_variance = (
-        _full_precision(x) for x in (mean, log_variance, prior_mean, prior_log_variance)
+        full_precision(x) for x in (mean, log_variance, prior_mean, prior_log_variance)
     )
     shrinking = log_variance - prior_log_variance
     distance = (mean - prior_mean).square() * torch.exp(-prior_log_variance)
     return 0.5 * (distance + torch.expm1(shrinking) - shrinking).flatten(1).sum(1)
 
 
-def _full_precision(x: Tensor) -> Tensor:
+def full_precision(x: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 if it is that."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
