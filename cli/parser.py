@@ -66,4 +66,6 @@ class OneLineParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a `UsageError` with one line that names the nearest right option."""
         options = [name.lstrip("-") for action in self._actions for name in action.option_strings]
-        raise UsageError(explain(message, options)) from ex
+        # Packaged configs are for the trainer's commands.
+        line = explain(message, options).replace("--config NAME (`lightning_zoo list` shows them) or ", "")
+        raise UsageError(line) from ex

@@ -226,6 +226,7 @@ MISTAKES = [
     ("sample --truncation -0.5", "--truncation must be 0 or more"),
     ("sample --output a.jpg", "a.jpg: give a file that ends in .png, or a folder"),
     ("sample --ckpt_path none.ckpt", "No checkpoint none.ckpt"),
+    ("complete", "Missing: mask. Give --mask ..."),
     ("complete --mask moth", "no 'moth'; did you mean 'mouth'?"),
     ("complete --mask hole.png", "hole.png: no such file"),
     ("complete --mask white.png", "hides nothing"),
