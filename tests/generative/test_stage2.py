@@ -226,7 +226,7 @@ def test_one_step_equals_the_plain_one(tmp_path, classifier_file, objective, gam
             assert moved.any(), name
     for name, value in model.stage1.state_dict().items():
         torch.testing.assert_close(value, before[f"stage1.{name}"], rtol=0, atol=0)
-    assert all(parameter.grad is None for parameter in model.stage1.parameters())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in model.stage1.parameters())
     assert all(parameter.grad is None for network in model.perceptual for parameter in network.parameters())
     optimized = {id(p) for o in fit.optimizers for group in o.param_groups for p in group["params"]}
     networks = (model.generator, model.discriminator)
@@ -235,6 +235,14 @@ def test_one_step_equals_the_plain_one(tmp_path, classifier_file, objective, gam
         {"perceptual_loss"} if gamma else set()
     )
     assert {name for name in fit.callback_metrics if name.startswith("train/")} == {f"train/{name}" for name in names}
+
+
+def test_metrics_are_logged_at_the_steps_that_the_logger_writes(tmp_path, monkeypatch):
+    model = build(tmp_path)
+    steps = []
+    monkeypatch.setattr(model, "log_dict", lambda metrics: steps.append(model.global_step))
+    trainer(log_every_n_steps=3).fit(model, loader(7, batch_size=1))
+    assert steps == [6, 12]  # after both optimizers' steps of the third and the sixth batch
 
 
 class NoStep:
