@@ -112,6 +112,14 @@ def test_files_may_lie_in_three_folders(tmp_path, folder, zipped):
     assert torch.equal(images_of(module.test_dataloader())[:, 0], torch.from_numpy(content["test_images"]))
 
 
+def test_folders_are_not_mixed(tmp_path):
+    write(tmp_path / "raw", arrays())
+    write(tmp_path / "MNIST" / "raw", arrays(train=61))
+    (tmp_path / "raw" / "train-images-idx3-ubyte").unlink()
+    with pytest.raises(DataError, match="train-images-idx3-ubyte is missing"):
+        build(tmp_path)
+
+
 def test_splits_and_types(root):
     content = arrays()
     module = build(root, binarization="none")
@@ -182,6 +190,7 @@ def test_larochelles_draw_is_taken_if_it_is_there(root, capsys):
         (lambda text: text[: len(text) // 2], "must hold 20 images of 784 digits"),
         (lambda text: text.replace("0", "2", 1), "must hold only digits 0 and 1"),
         (lambda text: text.replace("0 1", "01", 1), "must hold only digits 0 and 1"),
+        (lambda text: text.replace("1", "0"), "does not hold the test images in their order"),
         (lambda text: "\n".join(reversed(text.splitlines())), "does not hold the test images in their order"),
     ],
 )
