@@ -18,6 +18,7 @@ from lightning_zoo.generative.adversarial_gradients import SampleWeights
 from lightning_zoo.generative.adversarial_steps import joint_step, recurrent_parameters, released_step, steps_per_batch
 from lightning_zoo.generative.discriminator_gate import DiscriminatorGate
 from lightning_zoo.generative.images import from_signed, images_in, to_signed
+from lightning_zoo.generative.rank_noise import seed_by_rank
 from lightning_zoo.losses.vae import block_kl
 from lightning_zoo.networks.image_discriminator import ImageDiscriminator
 from lightning_zoo.step_logging import logs_now
@@ -202,9 +203,10 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
         return configured
 
     def on_fit_start(self) -> None:
-        """Refuse float16, whose loss scaling would need a pass of its own per loss."""
+        """Refuse float16, whose loss scaling would need a pass of its own per loss; let processes draw differently."""
         if self.trainer.precision in ("16-mixed", "16-true"):
             raise ValueError(f"--trainer.precision {self.trainer.precision} is not supported here; use bf16-mixed")
+        seed_by_rank(self)
 
     def autoencoding_loss(
         self, images: Tensor, generated: Tensor, posterior: tuple[Tensor, Tensor]

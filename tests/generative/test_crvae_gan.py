@@ -13,6 +13,7 @@ from lightning_zoo import CRVAEGAN, VAEGAN
 from lightning_zoo.generative.adversarial_steps import joint_step, released_step, take_step
 from lightning_zoo.generative.crvae_gan import BLOCK_WEIGHTS, KL_WEIGHTS
 from lightning_zoo.generative.discriminator_gate import DiscriminatorGate
+from lightning_zoo.generative.rank_noise import seed_by_rank
 
 SMALL = {"base_channels": 2, "latent_channels": 8, "dropout": 0.0}
 RECURRENT = {"hidden_size": 6, "num_layers": 1}
@@ -342,8 +343,20 @@ def test_float16_is_refused(tmp_path):
 
 def _with_precision(precision):
     module = make()
-    module._trainer = type("Trainer", (), {"precision": precision})()
+    module._trainer = type("Trainer", (), {"precision": precision, "global_rank": 0})()
     module.on_fit_start()
+
+
+def test_processes_draw_different_noise():
+    drawn = []
+    for rank in (0, 1, 2):
+        torch.manual_seed(7)
+        seed_by_rank(type("Module", (), {"global_rank": rank})())
+        drawn.append(torch.randn(3))
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[1], drawn[2])
+    torch.manual_seed(7)
+    assert torch.equal(drawn[0], torch.randn(3))
 
 
 def test_what_one_wants_from_the_trained_model():
