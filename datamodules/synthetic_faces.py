@@ -1,7 +1,7 @@
 """Synthetic cartoon faces with known attributes, written in the layout of CelebA so that its configs run offline.
 
-Nothing here is a photograph or comes from CelebA. The folder says so in `README.txt` and in a file `SYNTHETIC`, whose
-presence `CelebA` puts into its fingerprint.
+Nothing here is a photograph or comes from CelebA. The folder says so in `README.txt` and in a file `SYNTHETIC`, by
+which a program can tell.
 """
 
 import json
