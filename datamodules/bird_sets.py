@@ -62,7 +62,7 @@ KINDS = {
         bird_annotations.read_birdsnap,
         ("images.txt", "species.txt", "test_images.txt"),
         "https://thomasberg.org/datasets/birdsnap/1.1/birdsnap.tgz, then its get_birdsnap.py",
-        "research; each picture has its photographer's",
+        "research, each picture its photographer's",
         49_829,
     ),
 }
@@ -104,8 +104,8 @@ def _source(root: Path, *names: str) -> Source:
     tree = [f"{name}/{{{', '.join(kind.files)}}}" for name, kind in zip(names, kinds, strict=True)]
     return Source(
         "birds",
-        "; ".join(kind.obtained for kind in kinds),
-        "; ".join(dict.fromkeys(kind.license for kind in kinds)),
+        "; ".join(f"{name} from {kind.obtained}" for name, kind in zip(names, kinds, strict=True)),
+        "; ".join(f"{name} {kind.license}" for name, kind in zip(names, kinds, strict=True)),
         tree,
         f"lightning_zoo fit --config crvae_birds --data.root {root}",
     )
