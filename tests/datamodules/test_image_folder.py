@@ -70,6 +70,13 @@ def test_class_folders_become_labels(tmp_path, base):
     assert "labels" not in next(iter(build(tmp_path).train_dataloader()))
 
 
+def test_a_drawn_val_split_has_the_classes_of_train(tmp_path):
+    write(tmp_path, [f"train/{name}/{index}.png" for name in ("owl", "crow") for index in range(6)])
+    data = build(tmp_path, labels=True, val_share=0.25)
+    for batch in data.val_dataloader():
+        assert data.class_names[int(batch["labels"][0])] == ("owl" if int(batch["images"][0, 0, 0, 0]) < 6 else "crow")
+
+
 def test_resizing_cuts_or_squeezes(tmp_path):
     (tmp_path / "train").mkdir()
     image = Image.new("RGB", (30, 10))
