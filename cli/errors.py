@@ -90,5 +90,7 @@ def _end(error: Exception, message: str) -> None:
         raise error
     # Under DDP every process meets the mistake; the first one tells.
     if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, DataError):
-        print("error:", " ".join(message.split()), file=sys.stderr)
+        # What a dataset misses is told in four lines: what, from where, into which folder, and the next command.
+        lines = message if isinstance(error, DataError) else " ".join(message.split())
+        print("error:", lines, file=sys.stderr)
     sys.exit(2)
