@@ -205,7 +205,6 @@ def search_latents(
     """
     device, (restarts, number) = device_of(model), latents.shape[:2]
     target, mask = (part.to(device).repeat(restarts, 1, 1, 1) for part in (images, mask))
-    target = target * mask  # nothing of what is hidden is there to be read
     realness = getattr(model, "realness", None)
     free = latents.flatten(0, 1).to(device, torch.float32, copy=True).requires_grad_(True)
     optimizer = torch.optim.Adam([free], lr=search.learning_rate)

@@ -190,3 +190,12 @@ def test_a_search_that_explodes_says_so(model, images):
 def test_a_search_out_of_range(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Search(**wrong)
+
+
+def test_recurrent_layers_keep_a_backward_pass_on_a_gpu():
+    # cuDNN refuses it in evaluation mode; dropout must stay off.
+    layers = {"plain": torch.nn.LSTM(2, 2), "dropping": torch.nn.LSTM(2, 2, num_layers=2, dropout=0.5)}
+    model = torch.nn.ModuleDict(layers | {"norm": torch.nn.BatchNorm1d(2), "dropout": torch.nn.Dropout()}).eval()
+    with held_still(model):
+        assert [name for name, layer in model.items() if layer.training] == ["plain"]
+    assert not any(layer.training for layer in model.modules())
