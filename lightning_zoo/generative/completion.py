@@ -67,8 +67,8 @@ class Search:
         learning_rate: of Adam, in standard deviations of the prior.
         prior_weight: gamma.
         adversarial_weight: tau; models without `realness` have no such term.
-        error: squared errors of an image's known pixels as their "sum", as printed, or over all its pixels as "mean",
-            as the released training code takes errors; then the other two terms weigh more.
+        error: squared errors of an image's known pixels as their "sum", as printed, beside which the other two terms
+            hardly count, or over all its pixels as "mean", as in training, which keeps latents near the prior.
 
     Raises:
         ValueError: for a number out of range.
