@@ -1,7 +1,7 @@
 """Prints every speed and memory figure as a ratio within this one run; exit status 1 if a bound is broken.
 
 Usage: python tests/benchmarks/run.py [NAME ...] with names out of: loss, step_overhead, probing, collection, memory,
-gan_step_overhead, gan_order, image_cache, image_feed.
+gan_step_overhead, gan_order, image_cache, image_feed, likelihood.
 """
 
 import logging
@@ -9,6 +9,7 @@ import sys
 import warnings
 
 import bench_collection
+import bench_density
 import bench_gan
 import bench_images
 import bench_probe
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "gan_order": bench_gan.gan_order,
     "image_cache": bench_images.image_cache,
     "image_feed": bench_images.image_feed,
+    "likelihood": bench_density.likelihood,
 }
 
 
