@@ -36,7 +36,8 @@ class Classifier(Loadable, L.LightningModule):
         variables: names of the K variables, instead of classes; None takes those of the data that have no classes.
         base_channels: width of the first convolution, 64 in VGG11; there are eight times as many features.
         dropout: share of the features that is dropped in training.
-        learning_rate: of AdamW, at first; it falls to zero by a half cosine over the run.
+        learning_rate: of AdamW, in the first epoch.
+        learning_rate_decay: factor of the rate from one epoch to the next; 1 keeps it.
         weight_decay: of AdamW.
         initial_weights: file of torchvision's `vgg11_bn` (or `vgg11`) weights to start from.
 
@@ -57,6 +58,7 @@ class Classifier(Loadable, L.LightningModule):
         base_channels: int = 64,
         dropout: float = 0.5,
         learning_rate: float = 1e-3,
+        learning_rate_decay: float = 0.9,
         weight_decay: float = 1e-4,
         initial_weights: str | None = None,
     ) -> None:
@@ -65,6 +67,8 @@ class Classifier(Loadable, L.LightningModule):
             raise ValueError("class_names and variables are both set: labels are either classes or state variables")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        if not 0 < learning_rate_decay <= 1:
+            raise ValueError(f"learning_rate_decay must be in (0, 1], got {learning_rate_decay}")
         if base_channels < 1:
             raise ValueError(f"base_channels must be at least 1, got {base_channels}")
         self.save_hyperparameters()
@@ -181,15 +185,13 @@ class Classifier(Loadable, L.LightningModule):
         return {"features": features, "predictions": self.logits_of(features).argmax(-1)}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW whose rate falls to zero over the run; without a known end it stays."""
-        options, steps = self.hparams, self.trainer.estimated_stepping_batches
+        """AdamW whose rate falls after each epoch."""
+        options = self.hparams
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=options["learning_rate"], weight_decay=options["weight_decay"]
         )
-        if steps == float("inf"):
-            return {"optimizer": optimizer}
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, int(steps)))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, options["learning_rate_decay"])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
 
 def _fill_from_data(module: Classifier) -> None:

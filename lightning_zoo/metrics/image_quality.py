@@ -36,7 +36,8 @@ class Quality:
     Args:
         name: "frechet_distance", "kernel_distance" or "inception_score".
         value: squared distance in the units of the features, squared maximum mean discrepancy, or score.
-        deviation: standard deviation over splits or subsets; None for the Frechet distance, which has neither.
+        deviation: standard deviation over splits or subsets; None for the Frechet distance, and for a kernel distance
+            of so few images that they are all in one subset.
         num_real: real images behind it; 0 for the inception score, which looks at none.
         num_generated: generated images behind it.
     """
@@ -163,7 +164,8 @@ def kernel_distance(
         metric.update(real, real=True)
         metric.update(generated, real=False)
         mean, deviation = metric.compute()
-    return Quality("kernel_distance", float(mean), float(deviation), len(real), len(generated))
+    spread = float(deviation) if subsets > 1 else None
+    return Quality("kernel_distance", float(mean), spread, len(real), len(generated))
 
 
 def inception_score(logits: Tensor, *, splits: int = SPLITS, seed: int = 0) -> Quality:
