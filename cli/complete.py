@@ -28,7 +28,7 @@ def complete(
     learning_rate: float = 0.1,
     prior_weight: float = 1e-5,
     adversarial_weight: float = 3e-3,
-    error: Literal["sum", "mean"] = "sum",
+    error: Literal["sum", "mean"] = "mean",
     blend: bool = True,
     seed: int = 0,
     output: str | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import ActionConfigFile, ArgumentParser, Path
@@ -11,9 +11,6 @@ from .errors import UsageError
 from .explain import explain
 from .find_config import find_config, read_yaml
 
-if TYPE_CHECKING:
-    from argparse import Namespace
-
 CLASSES = "classes"
 """Key of an overlay under which arguments stand by class name."""
 
@@ -21,9 +18,7 @@ CLASSES = "classes"
 class PackagedConfigFile(ActionConfigFile):
     """`--config NAME`: a file here, or one that the package brings."""
 
-    def __call__(  # type: ignore[override]
-        self, parser: ArgumentParser, cfg: Namespace, values: str, option_string: str | None = None
-    ) -> None:
+    def __call__(self, parser: ArgumentParser, cfg: Any, values: str, option_string: str | None = None) -> None:  # type: ignore[override]
         """Read the file that `values` names into `cfg`; of its `classes`, the arguments of those that are used."""
         file = find_config(values)
         content = read_yaml(file)

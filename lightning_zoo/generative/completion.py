@@ -67,8 +67,8 @@ class Search:
         learning_rate: of Adam, in standard deviations of the prior.
         prior_weight: gamma.
         adversarial_weight: tau; models without `realness` have no such term.
-        error: squared errors of an image's known pixels as their "sum", as printed, beside which the other two terms
-            hardly count, or over all its pixels as "mean", as in training, which keeps latents near the prior.
+        error: squared errors of an image's known pixels over all its pixels as "mean", as in training, which keeps
+            latents near the prior, or as their "sum", as printed, beside which the other two terms hardly count.
 
     Raises:
         ValueError: for a number out of range.
@@ -78,7 +78,7 @@ class Search:
     learning_rate: float = 0.1
     prior_weight: float = PRIOR_WEIGHT
     adversarial_weight: float = ADVERSARIAL_WEIGHT
-    error: Literal["sum", "mean"] = "sum"
+    error: Literal["sum", "mean"] = "mean"
 
     def __post_init__(self) -> None:
         check_positive(steps=self.steps)

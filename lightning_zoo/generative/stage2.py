@@ -24,11 +24,11 @@ from torch.nn import functional as F
 from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.generative.frozen_stage import build_stage
 from lightning_zoo.generative.images import from_signed, images_in, to_unit
+from lightning_zoo.generative.perceptual import PerceptualNetwork
 from lightning_zoo.generative.stage2_steps import check_options, discriminator_step, generator_step, perceptual_of
 from lightning_zoo.losses.stage2 import GeneratorObjective
 from lightning_zoo.networks.area_resize import area_resize
 from lightning_zoo.networks.batch_statistics import average_batch_statistics
-from lightning_zoo.networks.perceptual import PerceptualNetwork
 from lightning_zoo.networks.stage2_networks import Stage2Discriminator, Stage2Generator, Upsampling, working_size
 from lightning_zoo.step_logging import logs_now
 

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from lightning_zoo.generative.gradients import average_gradients, set_gradients
+from lightning_zoo.generative.perceptual import make_perceptual
 from lightning_zoo.losses.stage2 import (
     balanced_accuracy,
     perceptual_distance,
     stage2_discriminator_loss,
     stage2_generator_loss,
 )
-from lightning_zoo.networks.perceptual import make_perceptual
 
 if TYPE_CHECKING:
     from lightning_zoo.generative.stage2 import Stage2

@@ -10,7 +10,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from lightning_zoo.checkpoints import CheckpointError
 from lightning_zoo.generative.classifier import Classifier
-from lightning_zoo.networks.perceptual import make_perceptual
+from lightning_zoo.generative.perceptual import make_perceptual
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 DEVIATION = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
