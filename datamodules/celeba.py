@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 
 from datamodules.celeba_files import attribute_index, read_attributes, read_partition, rows_of
 from datamodules.image_cache import BadImages, ImageItem, ImageList
@@ -30,6 +31,8 @@ BOXES: dict[str, tuple[float, float, float, float] | None] = {
 IMAGES = "img_align_celeba"
 ATTRIBUTES = "list_attr_celeba.txt"
 PARTITION = "list_eval_partition.txt"
+SYNTHETIC = "SYNTHETIC"
+"""The marker of faces that this package drew."""
 
 SOURCE = Source(
     dataset="CelebA",
@@ -119,6 +122,13 @@ class CelebA(ImageData):
             except (RuntimeError, OSError, ModuleNotFoundError) as error:
                 raise missing_data(SOURCE, self.root, [IMAGES], f"the download failed: {error}") from error
         super().prepare_data()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Map the caches into memory; drawn faces in CelebA's layout are called so in the fingerprint, and aloud."""
+        super().setup(stage)
+        if (self.folder / SYNTHETIC).is_file():
+            self.fingerprint["source"] = "synthetic faces, not CelebA"
+            rank_zero_info(f"{self.folder}: synthetic faces, drawn by this package. This is not CelebA.")
 
     def list_splits(self) -> dict[str, ImageList]:
         """The official splits, with the attributes of each image.

@@ -57,3 +57,22 @@ def free_port():
             return listener.getsockname()[1]
 
     return find
+
+
+@pytest.fixture(scope="session")
+def mnist_files():
+    """A function that writes a few random digits as MNIST's files into a folder, unless they are there."""
+    import numpy as np
+
+    def write(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        random = np.random.default_rng(0)
+        for name, number in (("train", 40), ("t10k", 12)):
+            images = random.integers(0, 256, (number, 28, 28), dtype=np.uint8)
+            labels = random.integers(0, 10, number, dtype=np.uint8)
+            for kind, magic, array in (("images-idx3", 2051, images), ("labels-idx1", 2049, labels)):
+                header = np.array([magic, *array.shape], dtype=">i4").tobytes()
+                (folder / f"{name}-{kind}-ubyte").write_bytes(header + array.tobytes())
+        return folder
+
+    return write

@@ -24,9 +24,9 @@ NEEDS_SHORT_CLIPS = {"CPC": {"clip_length": 12}}
 
 
 SMALL_NETWORKS = {
-    name: {"base_channels": 2, "latent_channels": 8, "num_draws": 4}
-    for name in ("VAE", "CVAE", "CRVAE", "HierarchicalCRVAE")
+    name: {"base_channels": 2, "latent_channels": 8, "num_draws": 4} for name in ("VAE", "CVAE", "CRVAE")
 } | {
+    "HierarchicalCRVAE": {"base_channels": 2, "latent_channels": 16, "num_draws": 4},
     "VAEGAN": {"base_channels": 2, "latent_channels": 8},
     "CRVAEGAN": {"base_channels": 2, "latent_channels": 8, "hidden_size": 8},
     "Classifier": {"base_channels": 2},
@@ -60,19 +60,6 @@ def features_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def mnist_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mnist")
-    random = np.random.default_rng(0)
-    for name, number in (("train", 40), ("t10k", 12)):
-        images = random.integers(0, 256, (number, 28, 28), dtype=np.uint8)
-        labels = random.integers(0, 10, number, dtype=np.uint8)
-        for kind, magic, array in (("images-idx3", 2051, images), ("labels-idx1", 2049, labels)):
-            header = np.array([magic, *array.shape], dtype=">i4").tobytes()
-            (folder / f"{name}-{kind}-ubyte").write_bytes(header + array.tobytes())
-    return folder
-
-
-@pytest.fixture(scope="module")
 def stage1(tmp_path_factory):
     """The checkpoint of a small crVAE-GAN."""
     folder = tmp_path_factory.mktemp("stage1")
@@ -83,7 +70,7 @@ def stage1(tmp_path_factory):
 
 
 @pytest.fixture
-def build(recordings, features_file, mnist_folder, stage1, tmp_path):
+def build(recordings, features_file, mnist_files, stage1, tmp_path):
     """A function from a method's name to its model and data, as its packaged config makes them, small."""
 
     def make(method, **data_changes):
@@ -101,7 +88,7 @@ def build(recordings, features_file, mnist_folder, stage1, tmp_path):
             }
             | NEEDS_SHORT_CLIPS.get(method, {}),
             "Features": {"path": str(features_file), "batch_size": 10},
-            "MNIST": {"root": str(mnist_folder), "batch_size": 4, "num_val": 12},
+            "MNIST": {"root": str(mnist_files(tmp_path / "mnist")), "batch_size": 4, "num_val": 12},
         }[dataset]
         network = SMALL_NETWORKS.get(method, {}) | ({"stage1": str(stage1)} if method == "Stage2" else {})
         overlay = tmp_path / "small.yaml"

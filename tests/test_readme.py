@@ -11,13 +11,15 @@ from lightning_zoo.cli.list import read_configs, readme_with
 from lightning_zoo.cli.main import main
 
 README = Path(__file__).parents[1] / "README.md"
-SMALL = [
+ATARI = [
     "--data.num_frames=200",
     "--data.num_probe_frames=400",
     "--data.num_streams=4",
     "--data.batch_size=4",
     "--data.min_episode_frames=2",
     "--data.entropy_threshold=0.3",
+]
+SMALL = [
     "--trainer.limit_train_batches=1",
     "--trainer.limit_val_batches=1",
     "--trainer.max_epochs=1",
@@ -26,10 +28,29 @@ SMALL = [
 ]
 
 
+GAN = ["--model.base_channels=2", "--model.hidden_size=8", "--data.batch_size=4"]
+"""What makes a command small, by a word in it; Atari's is the default."""
+FIT = {
+    "crvae_atari": [*ATARI, *GAN, "--trainer.callbacks=LastCheckpoint"],
+    "crvae_celeba": [*GAN, "--trainer.callbacks=LastCheckpoint"],
+    "crvae_mnist": ["--model.base_channels=2", "--data.batch_size=4", "--data.num_val=8"],
+}
+OTHERS = {
+    "probe": ["--max_epochs=2", "--device=cpu"],
+    "make_faces": ["--num_images=60"],
+    "sample": ["--num_images=2", "--device=cpu"],
+    "reconstruct": ["--num_images=2", "--device=cpu"],
+    "complete": ["--num_images=2", "--steps=2", "--restarts=1", "--device=cpu"],
+    "traverse": ["--num_images=2", "--device=cpu"],
+    "score": ["--num_images=4", "--device=cpu"],
+    "test": ["--model.num_draws=2", "--data.num_val=8", "--data.batch_size=4", "--trainer.limit_test_batches=1"],
+}
+
+
 def commands():
     """Every command line of the code blocks, without its comment."""
-    blocks = re.findall(r"```\n(.*?)```", README.read_text(), re.DOTALL)
-    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    lines = [line.partition("#")[0].strip() for kind, block in blocks if not kind for line in block.splitlines()]
     return [line for line in lines if line.startswith("lightning_zoo ")]
 
 
@@ -39,7 +60,7 @@ def test_the_table_is_current():
 
 
 def test_there_are_commands_to_run():
-    assert len(commands()) >= 7
+    assert len(commands()) >= 19
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +70,29 @@ def workplace(tmp_path_factory):
 
 
 @pytest.mark.parametrize("command", commands())
-def test_command(command, workplace, recordings, monkeypatch, capsys):
+def test_command(command, workplace, recordings, mnist_files, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
+    mnist_files(workplace / "data/mnist")
     words = shlex.split(command.partition(">")[0])[1:]
     if words[0] == "fit":
-        words += [*SMALL, f"--data.root={recordings}"]
-    if words[0] == "probe":
-        words += ["--max_epochs=2", "--device=cpu"]
+        known = [small for name, small in FIT.items() if name in words]
+        words += [*SMALL, *(known[0] if known else ATARI)]
+        words += [f"--data.root={recordings}"] if not known or "crvae_atari" in words else []
+    else:
+        # The last of two is the one that counts.
+        words += OTHERS.get(words[0], [])
     with suppress(SystemExit):  # --print_config exits; an error prints nothing of what is expected
         main(words)
     output = capsys.readouterr().out
-    expected = {"fit": "class_path" if "--print_config" in words else "Next:", "probe": "mean F1", "list": "STDIM"}
-    assert expected[words[0]] in output
+    expected = {
+        "fit": "class_path" if "--print_config" in words else "Run:",
+        "probe": "mean F1",
+        "list": "STDIM",
+        "test": "test/nll",
+        "make_faces": "synthetic",
+        "score": "frechet",
+    }
+    assert expected.get(words[0], ".png") in output
 
 
 def test_the_first_two_commands_are_targets():

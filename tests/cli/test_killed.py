@@ -107,6 +107,53 @@ def test_st_dim_on_real_frames_killed_twice(project, zoo_process, recordings):
     assert_same(weights(last.parents[1]), weights(project / "runs/whole/version_0"))
 
 
+GAN = """
+seed_everything: 0
+model:
+  class_path: CRVAEGAN
+  init_args: {base_channels: 2, latent_channels: 8, hidden_size: 8, averaging_decay: 0.9, halving_period_epochs: 1}
+data:
+  class_path: AtariFrames
+  init_args: {game: boxing, serve: images, color: rgb, image_size: 64, num_frames: 400, num_streams: 4, batch_size: 4}
+trainer:
+  max_epochs: 4
+  limit_train_batches: 10
+  limit_val_batches: 2
+  num_sanity_val_steps: 0
+  accelerator: cpu
+  logger: {class_path: lightning_zoo.callbacks.run_folder.RunFolder}
+  callbacks+:
+    - class_path: LastCheckpoint
+      init_args: {every_n_train_steps: 6}
+"""
+
+
+def within_an_epoch(step, least):
+    # Two optimizer steps per batch, ten batches per epoch.
+    return step >= least and step % 20
+
+
+def test_a_gan_killed_in_the_middle_of_an_epoch(project, zoo_process, recordings):
+    """Both optimizers, gate, warm-up, schedule and averaged weights go on where they were."""
+    (project / "crvae_tiny.yaml").write_text(GAN)
+    fit = ("fit", "--config", "crvae_tiny.yaml", "--data.root", str(recordings))
+    finish(zoo_process(*fit, "--name", "whole"))
+    last = project / "runs/killed/version_0/checkpoints/last.ckpt"
+    for steps in (6, 46):
+        again = ("--ckpt_path", "last") if last.is_file() else ()
+        process = zoo_process(*fit, "--name", "killed", *again)
+        kill_when(process, lambda steps=steps: last.is_file() and within_an_epoch(read(last)["global_step"], steps))
+    finish(zoo_process(*fit, "--name", "killed", "--ckpt_path", "last"))
+    ended, whole = (read(project / f"runs/{name}/version_0/checkpoints/last.ckpt") for name in ("killed", "whole"))
+    assert ended["global_step"] == whole["global_step"] == 80
+    assert_same(ended["state_dict"], whole["state_dict"])
+    assert {"gate.updates", "gate.skipped", "averaged.n_averaged"} <= set(whole["state_dict"])
+    for ours, theirs in zip(ended["optimizer_states"], whole["optimizer_states"], strict=True):
+        assert [group["lr"] for group in ours["param_groups"]] == [group["lr"] for group in theirs["param_groups"]]
+        for index, state in theirs["state"].items():
+            assert_same(ours["state"][index], state)
+
+
 def test_a_terminated_run_is_no_success(project, zoo_process):
     last = project / "runs/ended/version_0/checkpoints/last.ckpt"
     process = zoo_process(*FIT, "--name", "ended", "--model.pause", "0.2")

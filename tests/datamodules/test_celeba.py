@@ -227,3 +227,14 @@ def test_a_failed_download_is_the_same_error(tmp_path, monkeypatch):
 def test_bad_crops():
     with pytest.raises(ValueError, match="crop must be one of larsen, loose, .* got 'tight'"):
         CelebA(crop="tight")
+
+
+def test_drawn_faces_are_called_so(root):
+    data = CelebA(root=str(root))
+    (root / "celeba/SYNTHETIC").write_text("{}")
+    try:
+        data.prepare_data()
+        data.setup()
+        assert data.fingerprint["source"] == "synthetic faces, not CelebA"
+    finally:
+        (root / "celeba/SYNTHETIC").unlink()
