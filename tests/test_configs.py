@@ -1,11 +1,15 @@
 """Every packaged config: complete, parsed, built, and bounded; the quick overlay fits all of them."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
 
 import lightning_zoo
+from lightning_zoo.cli.errors import UsageError
 from lightning_zoo.cli.find_config import CONFIGS
+from lightning_zoo.cli.parser import for_classes
 from lightning_zoo.cli.zoo import ZooCLI
 
 OVERLAYS = {"defaults", "quick"}
@@ -39,6 +43,69 @@ def test_the_quick_overlay_fits(name):
     assert cli.trainer.max_epochs <= 10
     assert any(type(callback).__name__ == "Timer" for callback in cli.trainer.callbacks), "a guard in minutes"
     assert cli.datamodule.hparams["num_frames"] == 10_000
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        ("crvae_atari", 8),
+        ("vae_gan_celeba", 8),
+        ("crvae_mnist", 8),
+        ("hierarchical_crvae_mnist", 8),
+        ("stage2_birds", 16),
+    ],
+)
+def test_the_quick_overlay_has_arguments_by_class(name, width):
+    whole, cli = build(name), build(name, "quick")
+    assert cli.model.hparams["base_channels"] == width < whole.model.hparams["base_channels"]
+    others = {"base_channels", "hidden_size", "num_draws", "num_test_images"}
+    others |= {"discriminator_channels", "num_residual_blocks"}
+    changed = {key for key, value in cli.model.hparams.items() if value != whole.model.hparams[key]}
+    assert changed <= others, "a quick run is the method as published, only smaller"
+    if name == "crvae_atari":
+        assert cli.datamodule.hparams["num_frames"] == 10_000
+        assert (cli.datamodule.batch_size, cli.trainer.max_epochs) == (32, 10)
+
+
+def test_arguments_by_class_are_for_that_class_alone():
+    overlay = {
+        "trainer": {"max_epochs": 1, "log_every_n_steps": 5},
+        "classes": {
+            "Method": {"width": 2, "data": {"batch_size": 3}, "trainer": {"max_epochs": 7}},
+            "Dataset": {"batch_size": 8, "root": "here"},
+            "Other": {"depth": 4},
+        },
+    }
+    given = {"model": {"class_path": "package.Method"}, "data": {"class_path": "Dataset"}}
+    assert for_classes(overlay, given, Path("small.yaml")) == {
+        "trainer": {"max_epochs": 7, "log_every_n_steps": 5},
+        "model": {"init_args": {"width": 2}},
+        "data": {"init_args": {"batch_size": 3, "root": "here"}},
+    }
+    with pytest.raises(UsageError, match="small.yaml changes a config: put a config with `class_path` before"):
+        for_classes(overlay, {}, Path("small.yaml"))
+
+
+def test_published_settings_of_crvae_gan():
+    """Thesis, appendix 5.D; Birds as released."""
+    wanted = {
+        "crvae_birds": (3e-4, 0.0125, 0.02),
+        "crvae_celeba": (1e-3, 0.01, 0.01),
+        "crvae_lsun": (1e-4, 0.0125, 0.01),
+        "crvae_without_mi_celeba": (1e-3, 0.01, None),
+    }
+    for name, values in wanted.items():
+        cli = build(name)
+        given = cli.model.hparams
+        assert (given.learning_rate, given.adversarial_weight, given.mutual_information_weight) == values, name
+        assert cli.datamodule.batch_size == 128
+    for name, values in {
+        "vae_gan_birds": (3e-4, 0.05, 2e-4),  # beta of the released README
+        "vae_gan_celeba": (3e-3, 0.01, 3e-4),
+        "vae_gan_lsun": (3e-4, 0.025, 2e-4),
+    }.items():
+        given = build(name).model.hparams
+        assert (given.learning_rate, given.adversarial_weight, given.kl_weight) == values, name
 
 
 def test_published_settings_of_st_dim():
