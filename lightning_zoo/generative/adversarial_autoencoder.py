@@ -95,8 +95,9 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
             raise ValueError(f"averaging_decay must lie between 0 and 1 or be null, got {given.averaging_decay}")
         if given.learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, got {given.learning_rate}")
-        if given.step_order == "released" and (given.gradient_penalty or given.get("moves_transformed")):
-            raise ValueError("step_order='released' knows neither gradient_penalty nor moves_transformed; use 'joint'")
+        for option in ("gradient_penalty", "moves_transformed", "shared_statistics"):
+            if given.step_order == "released" and given.get(option):
+                raise ValueError(f"step_order='released' knows no {option}; use 'joint'")
         self.autoencoder = autoencoder
         self.discriminator = discriminator
         self.recover = recover

@@ -45,8 +45,12 @@ def joint_step(module: AdversarialAutoencoder, real: Tensor, generator: Any, jud
     """
     network = module.autoencoder
     posterior, latent = draw_posterior(network, real)
-    passes = [network.generate(latent), network.generate(torch.randn_like(latent))]
-    generated, transformed = ((passes[0][part], passes[1][part]) for part in (0, 1))
+    latents = (latent, torch.randn_like(latent))
+    if module.hparams.shared_statistics:
+        generated, transformed = (both.chunk(2) for both in network.generate(torch.cat(latents)))
+    else:
+        passes = [network.generate(each) for each in latents]
+        generated, transformed = ((passes[0][part], passes[1][part]) for part in (0, 1))
     loss, terms = module.autoencoding_loss(real, generated[0], posterior)
     found = adversarial_gradients(
         module.discriminator,

@@ -50,6 +50,8 @@ class CRVAEGAN(AdversarialAutoencoder):
         step_order: "joint": all gradients at the same weights, one step per module; "released": reconstructions,
             samples and the discriminator's batch in turn, the decoder steps twice, the trunk three times.
         norm_momentum: weight of a batch in the running statistics of batch normalisation.
+        shared_statistics: the decoder normalises reconstructions and samples together, so that its running statistics
+            fit both; each by itself as released.
         channels_last: memory format of the networks.
         learning_rate: LR; the discriminator's trunk learns at LR / 2, LSTMs at LR / T.
         beta1: of Adam.
@@ -84,6 +86,7 @@ class CRVAEGAN(AdversarialAutoencoder):
         averaging_decay: float | None = None,
         step_order: StepOrder = "joint",
         norm_momentum: float = NORM_MOMENTUM,
+        shared_statistics: bool = False,
         channels_last: bool = True,
         learning_rate: float = 3e-4,
         beta1: float = 0.9,

@@ -32,6 +32,8 @@ class VAEGAN(AdversarialAutoencoder):
         step_order: "joint": all gradients at the same weights, one step per module; "released": reconstructions,
             samples and the discriminator's batch in turn, the decoder steps twice.
         norm_momentum: weight of a batch in the running statistics of batch normalisation.
+        shared_statistics: the decoder normalises reconstructions and samples together, so that its running statistics
+            fit both; each by itself as released.
         channels_last: memory format of the networks.
         learning_rate: of the autoencoder; the discriminator's is half of it.
         beta1: of Adam.
@@ -58,6 +60,7 @@ class VAEGAN(AdversarialAutoencoder):
         averaging_decay: float | None = None,
         step_order: StepOrder = "joint",
         norm_momentum: float = NORM_MOMENTUM,
+        shared_statistics: bool = False,
         channels_last: bool = True,
         learning_rate: float = 3e-4,
         beta1: float = 0.9,
