@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from lightning_zoo.losses.importance import StreamedMean
 from lightning_zoo.losses.likelihood import bernoulli_log_likelihood
+from lightning_zoo.networks.folding import folded_norms
 
 if TYPE_CHECKING:
     from lightning_zoo.generative.density_model import DensityModel
@@ -40,11 +41,12 @@ def streamed_log_likelihood(
     inferred = model.infer(images)
     group = max(1, draws_per_chunk // num_draws)
     results = []
-    for first in range(0, len(images), group):
-        rows = slice(first, first + group)
-        results.append(
-            _stream(model, images[rows], tuple(x[rows] for x in inferred), num_draws, draws_per_chunk, generator)
-        )
+    with folded_norms(model):
+        for first in range(0, len(images), group):
+            rows = slice(first, first + group)
+            results.append(
+                _stream(model, images[rows], tuple(x[rows] for x in inferred), num_draws, draws_per_chunk, generator)
+            )
     log_means, mean_logs = zip(*results, strict=True)
     return torch.cat(log_means), torch.cat(mean_logs)
 
