@@ -59,9 +59,12 @@ class StopOnNonFinite(Callback):
             return
         saved = _newest_good(trainer)
         way_out = f"the last good checkpoint is {saved}" if saved else "no good checkpoint was written before"
+        # Lightning refuses to clip where a method steps its optimizers itself.
+        clips = trainer.lightning_module.automatic_optimization
+        advice = "Lower the learning rate" + " or set --trainer.gradient_clip_val" * clips
         raise NonFiniteLossError(
             f"{what or 'Another process stopped'} at step {trainer.global_step} of epoch {trainer.current_epoch}; "
-            f"{way_out}. Lower the learning rate or set --trainer.gradient_clip_val."
+            f"{way_out}. {advice}."
         )
 
 

@@ -14,12 +14,14 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lightning_zoo.checkpoints import Loadable
+from lightning_zoo.generative.adversarial_checks import check_hyperparameters
 from lightning_zoo.generative.adversarial_gradients import SampleWeights
 from lightning_zoo.generative.adversarial_steps import joint_step, recurrent_parameters, released_step, steps_per_batch
 from lightning_zoo.generative.discriminator_gate import DiscriminatorGate
 from lightning_zoo.generative.images import from_signed, images_in, to_signed
 from lightning_zoo.generative.rank_noise import seed_by_rank
 from lightning_zoo.losses.vae import block_kl
+from lightning_zoo.networks.batch_statistics import average_batch_statistics
 from lightning_zoo.networks.image_discriminator import ImageDiscriminator
 from lightning_zoo.step_logging import logs_now
 
@@ -42,6 +44,10 @@ class Autoencoder(nn.Module):
         self.posterior = posterior
         self.projection = projection
         self.decoder = decoder
+
+    def decoding_parameters(self) -> list[nn.Parameter]:
+        """The last of all parameters: those from the latent tensor on."""
+        return [*self.projection.parameters(), *self.decoder.parameters()]
 
     def infer(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance (B, C, H, W), in float32."""
@@ -77,6 +83,8 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
         sample_weights: tuple[SampleWeights, SampleWeights],
         trunk_learning_rate: float,
         head_learning_rate: float,
+        adversarial_encoder: bool = True,
+        trunk_warms_up: bool = False,
     ) -> None:
         """Take the networks and weights; everything else is read from the hyperparameters.
 
@@ -89,15 +97,14 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
             sample_weights: of losses on reconstructions and on samples.
             trunk_learning_rate: of the discriminator's trunk.
             head_learning_rate: of its head.
+            adversarial_encoder: the adversarial loss of reconstructions reaches the encoder.
+            trunk_warms_up: small learning rates at first are for the trunk as well as for the head.
+
+        Raises:
+            ValueError: for a hyperparameter out of range.
         """
         given = self.hparams
-        if given.averaging_decay is not None and not 0 < given.averaging_decay < 1:
-            raise ValueError(f"averaging_decay must lie between 0 and 1 or be null, got {given.averaging_decay}")
-        if given.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {given.learning_rate}")
-        for option in ("gradient_penalty", "moves_transformed", "shared_statistics"):
-            if given.step_order == "released" and given.get(option):
-                raise ValueError(f"step_order='released' knows no {option}; use 'joint'")
+        check_hyperparameters(given, kl_weights)
         self.autoencoder = autoencoder
         self.discriminator = discriminator
         self.recover = recover
@@ -114,6 +121,8 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
         self.kl_weights = tuple(kl_weights)
         self.sample_weights = sample_weights
         self.learning_rates = (head_learning_rate, trunk_learning_rate)
+        self.adversarial_encoder = adversarial_encoder
+        self.trunk_warms_up = trunk_warms_up
 
     def forward(self, images: Tensor) -> Tensor:
         """Posterior means (B, D), as `encode`."""
@@ -150,18 +159,20 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """One step of all modules on the images of a batch (B, C, 64, 64); two are the least."""
-        order = self.hparams.step_order
+        order = self.hparams.get("step_order", "joint")
         logs = logs_now(self, steps_per_batch(order, self.recover is not None))
         real = self._signed(images_in(batch))
         take = released_step if order == "released" else joint_step
         metrics = take(self, real, *self.optimizers())
+        average_batch_statistics(self)
         if self.averaged is not None:
             self.averaged.update_parameters(self.autoencoder)
         if logs:
             metrics["discriminator_updates"] = self.gate.updates.float()
             metrics["discriminator_skipped"] = self.gate.skipped.float()
             self.log_dict({f"train/{name}": value.detach() for name, value in metrics.items()})
-        return metrics["loss"].detach()
+        # Not minimised as such: a look at whether any loss has stopped being a number.
+        return torch.stack([value.detach().float() for value in metrics.values()]).sum()
 
     def on_train_epoch_end(self) -> None:
         """Lower the learning rates by their schedule."""
@@ -192,7 +203,7 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
         head_rate, trunk_rate = self.learning_rates
         judges = [
             {"params": self.discriminator.head_parameters(), "lr": head_rate, "warms_up": True},
-            {"params": list(self.discriminator.trunk.parameters()), "lr": trunk_rate, "warms_up": False},
+            {"params": list(self.discriminator.trunk.parameters()), "lr": trunk_rate, "warms_up": self.trunk_warms_up},
         ]
         if self.recover is not None:
             judges.append({"params": list(self.recover.parameters()), "lr": given.learning_rate, "warms_up": False})

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_zoo.generative.adversarial_gradients import adversarial_gradients, discriminator_rows, recovery_loss
+from lightning_zoo.generative.adversarial_gradients import (
+    AdversarialGradients,
+    adversarial_gradients,
+    discriminator_rows,
+    recovery_loss,
+)
 from lightning_zoo.generative.gradients import average_gradients, clamp_gradients, set_gradients
 from lightning_zoo.losses.adversarial import discriminator_accuracy, discriminator_loss, generator_loss
 from lightning_zoo.networks.channel_recurrence import ChannelRecurrence
@@ -47,10 +52,12 @@ def joint_step(module: AdversarialAutoencoder, real: Tensor, generator: Any, jud
     posterior, latent = draw_posterior(network, real)
     latents = (latent, torch.randn_like(latent))
     if module.hparams.shared_statistics:
-        generated, transformed = (both.chunk(2) for both in network.generate(torch.cat(latents)))
+        images, u = network.generate(torch.cat(latents))
+        half = len(real)
+        generated, transformed = (images[:half], images[half:]), (u[:half], u[half:])
     else:
-        passes = [network.generate(each) for each in latents]
-        generated, transformed = ((passes[0][part], passes[1][part]) for part in (0, 1))
+        (first, first_u), (second, second_u) = (network.generate(each) for each in latents)
+        generated, transformed = (first, second), (first_u, second_u)
     loss, terms = module.autoencoding_loss(real, generated[0], posterior)
     found = adversarial_gradients(
         module.discriminator,
@@ -64,17 +71,34 @@ def joint_step(module: AdversarialAutoencoder, real: Tensor, generator: Any, jud
         gradient_penalty=module.hparams.gradient_penalty,
         moves_transformed=module.hparams.get("moves_transformed", False),
     )
-    roots, felt = [loss, *generated], [torch.ones_like(loss), *found.images.chunk(2)]
-    if found.transformed is not None:
-        roots, felt = [*roots, *transformed], [*felt, *found.transformed.chunk(2)]
     parameters = list(network.parameters())
-    set_gradients(parameters, torch.autograd.grad(roots, parameters, felt))
+    set_gradients(parameters, _autoencoder_gradients(module, parameters, loss, generated, transformed, found))
     take_step(generator, parameters, recurrent_parameters(network))
     judged, gradients = zip(*found.discriminator, strict=True)
     set_gradients(judged, gradients)
     with module.gate.update(judge, found.updates_discriminator):
         take_step(judge, judged)
     return terms | found.metrics
+
+
+def _autoencoder_gradients(
+    module: AdversarialAutoencoder,
+    parameters: list[nn.Parameter],
+    loss: Tensor,
+    generated: Sequence[Tensor],
+    transformed: Sequence[Tensor],
+    found: AdversarialGradients,
+) -> list[Tensor | None]:
+    """Of the autoencoder's loss and of what the images, and u, feel of the discriminator."""
+    roots, felt = [loss, *generated], [torch.ones_like(loss), *found.images.chunk(2)]
+    if found.transformed is not None:
+        roots, felt = [*roots, *transformed], [*felt, *found.transformed.chunk(2)]
+    if module.adversarial_encoder:
+        return [*torch.autograd.grad(roots, parameters, felt)]
+    decoding = module.autoencoder.decoding_parameters()
+    inferring = parameters[: len(parameters) - len(decoding)]
+    into = torch.autograd.grad(loss, inferring, retain_graph=True)
+    return [*into, *torch.autograd.grad(roots, decoding, felt)]
 
 
 def released_step(module: AdversarialAutoencoder, real: Tensor, generator: Any, judge: Any) -> dict[str, Tensor]:
@@ -94,7 +118,7 @@ def released_step(module: AdversarialAutoencoder, real: Tensor, generator: Any, 
             metrics |= terms
             roots, felt = [*roots, loss], [*felt, torch.ones_like(loss)]
         else:
-            parameters = [*network.projection.parameters(), *network.decoder.parameters()]
+            parameters = network.decoding_parameters()
         set_gradients(parameters, torch.autograd.grad(roots, parameters, felt))
         take_step(generator, parameters, [p for p in recurrent_parameters(network) if p.grad is not None])
         fakes.append(image.detach())

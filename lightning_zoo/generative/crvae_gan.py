@@ -42,7 +42,7 @@ class CRVAEGAN(AdversarialAutoencoder):
         moves_transformed: the mutual-information loss moves u as well as the image; not so in the released code.
         adversarial_loss: "bce" (published) or "hinge".
         accuracy_limit: the discriminator is not updated above it; 1 always updates.
-        warm_up: the first 30 updates of the discriminator's head have small learning rates.
+        warm_up: updates of the discriminator's head in the first 30 batches have small learning rates.
         gradient_penalty: gamma of R1; 0 (published) has none.
         spectral: spectral normalisation of the discriminator.
         dropout: of the discriminator.
@@ -58,8 +58,8 @@ class CRVAEGAN(AdversarialAutoencoder):
         halving_period_epochs: after which the learning rates are halved.
 
     Raises:
-        ValueError: for blocks that do not divide the channels, a number of weights that is not T, an averaging decay
-            outside (0, 1), a learning rate that is not positive, or an option that the released order has not.
+        ValueError: for blocks that do not divide the channels, a number of weights that is not T, a number out of
+            range, or an option that the released order has not.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class CRVAEGAN(AdversarialAutoencoder):
         decoder = ImageDecoder(image_channels, base_channels, norm_momentum=norm_momentum)
         latent_shape = (latent_channels, 4, 4)
         recurrence: dict[str, Any] = {"num_steps": num_steps, "hidden_size": hidden_size, "num_layers": num_layers}
-        posterior = RecurrentPosterior(encoder.feature_shape, latent_shape, norm_momentum=norm_momentum, **recurrence)
+        posterior = RecurrentPosterior(encoder.feature_shape, latent_shape, **recurrence)
         projection = RecurrentProjection(latent_shape, decoder.feature_shape, norm_momentum=norm_momentum, **recurrence)
         b = base_channels
         discriminator = ImageDiscriminator(
@@ -106,7 +106,9 @@ class CRVAEGAN(AdversarialAutoencoder):
         )
         recover = None
         if mutual_information_weight is not None:
-            recover = LatentReconstruction(discriminator.feature_shape, latent_shape, norm_momentum=norm_momentum)
+            recover = LatentReconstruction(
+                discriminator.feature_shape, latent_shape, hidden_channels=2 * b, norm_momentum=norm_momentum
+            )
         self.build(
             Autoencoder(encoder, posterior, projection, decoder),
             discriminator,

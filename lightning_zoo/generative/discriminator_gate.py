@@ -1,6 +1,7 @@
 """When a discriminator learns: not while it is nearly always right, and slowly at first (Larsen & Sønderby 2016).
 
-As released with Shang et al. (2018): the whole update is left out, moments included, and the first updates are small.
+As released with Shang et al. (2018): the whole update is left out, moments included, and those in the first batches are
+small.
 """
 
 from collections.abc import Iterator
@@ -12,14 +13,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 WARM_UP = ((10, 1 / 50), (30, 1 / 5))
-"""Until which update the learning rate is multiplied by what, as released."""
+"""Until which batch, whether it updated or not, the learning rate is multiplied by what, as released."""
 
 
 class DiscriminatorGate(nn.Module):
     """Decides for all processes alike and counts the updates; its counters go with the checkpoint.
 
     Args:
-        accuracy_limit: no update above this accuracy; 1 always updates.
+        accuracy_limit: no update above this accuracy; 1 always updates, a negative one never.
         warm_up: begin with small learning rates.
     """
 
@@ -59,5 +60,5 @@ class DiscriminatorGate(nn.Module):
     def _factor(self) -> float:
         if not self.warm_up:
             return 1.0
-        updates = int(self.updates)
-        return next((factor for until, factor in WARM_UP if updates < until), 1.0)
+        calls = int(self.updates + self.skipped)
+        return next((factor for until, factor in WARM_UP if calls < until), 1.0)

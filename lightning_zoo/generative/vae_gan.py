@@ -6,7 +6,6 @@ The numbered differences from thesis and released code are in this folder's READ
 
 from lightning_zoo.generative.adversarial_autoencoder import AdversarialAutoencoder, Autoencoder
 from lightning_zoo.generative.adversarial_gradients import SampleWeights
-from lightning_zoo.generative.adversarial_steps import StepOrder
 from lightning_zoo.losses.adversarial import AdversarialLoss
 from lightning_zoo.networks.image_discriminator import ImageDiscriminator
 from lightning_zoo.networks.image_networks import NORM_MOMENTUM, ImageDecoder, ImageEncoder
@@ -22,15 +21,14 @@ class VAEGAN(AdversarialAutoencoder):
         latent_channels: C; the latent vector has 16 C values, seen as (C, 4, 4).
         kl_weight: alpha.
         adversarial_weight: beta, of reconstructions and of samples.
+        adversarial_encoder: the adversarial loss of reconstructions reaches the encoder; not so in the released code.
         adversarial_loss: "bce" (published) or "hinge".
         accuracy_limit: the discriminator is not updated above it; 1 always updates.
-        warm_up: the first 30 updates of the discriminator's head have small learning rates.
+        warm_up: the discriminator's updates in the first 30 batches have small learning rates.
         gradient_penalty: gamma of R1; 0 (published) has none.
         spectral: spectral normalisation of the discriminator.
         dropout: of the discriminator.
         averaging_decay: of the running average of the weights that samples are made with; null (published) has none.
-        step_order: "joint": all gradients at the same weights, one step per module; "released": reconstructions,
-            samples and the discriminator's batch in turn, the decoder steps twice.
         norm_momentum: weight of a batch in the running statistics of batch normalisation.
         shared_statistics: the decoder normalises reconstructions and samples together, so that its running statistics
             fit both; each by itself as released.
@@ -40,7 +38,7 @@ class VAEGAN(AdversarialAutoencoder):
         halving_period_epochs: after which the learning rates are halved.
 
     Raises:
-        ValueError: for an averaging decay outside (0, 1) or a learning rate that is not positive.
+        ValueError: for a number out of range.
     """
 
     def __init__(
@@ -51,6 +49,7 @@ class VAEGAN(AdversarialAutoencoder):
         latent_channels: int = 64,
         kl_weight: float = 2e-4,
         adversarial_weight: float = 0.05,
+        adversarial_encoder: bool = False,
         adversarial_loss: AdversarialLoss = "bce",
         accuracy_limit: float = 0.9,
         warm_up: bool = True,
@@ -58,7 +57,6 @@ class VAEGAN(AdversarialAutoencoder):
         spectral: bool = False,
         dropout: float = 0.5,
         averaging_decay: float | None = None,
-        step_order: StepOrder = "joint",
         norm_momentum: float = NORM_MOMENTUM,
         shared_statistics: bool = False,
         channels_last: bool = True,
@@ -89,4 +87,6 @@ class VAEGAN(AdversarialAutoencoder):
             sample_weights=(weights, weights),
             trunk_learning_rate=learning_rate / 2,
             head_learning_rate=learning_rate / 2,
+            adversarial_encoder=adversarial_encoder,
+            trunk_warms_up=True,
         )

@@ -30,7 +30,6 @@ class ChannelRecurrence(nn.Module):
         hidden_size: of each LSTM layer.
         num_layers: of the LSTM.
         batch_norm: normalise the LSTM's outputs over all B * T rows before the linear layer.
-        norm_momentum: weight of a batch in the running statistics.
 
     Raises:
         ValueError: if the channels cannot be cut into ``num_steps`` blocks.
@@ -45,13 +44,12 @@ class ChannelRecurrence(nn.Module):
         hidden_size: int = 512,
         num_layers: int = 2,
         batch_norm: bool = False,
-        norm_momentum: float = 0.1,
     ) -> None:
         super().__init__()
         check_steps(latent_shape[0], num_steps)
         self.latent_shape = latent_shape
         self.lstm = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True)
-        self.norm = nn.BatchNorm1d(hidden_size, eps=1e-6, momentum=norm_momentum) if batch_norm else None
+        self.norm = nn.BatchNorm1d(hidden_size) if batch_norm else None
         self.output = nn.Linear(hidden_size, math.prod(latent_shape) // num_steps)
         nn.init.zeros_(self.output.bias)
         for layer in range(num_layers):

@@ -3,6 +3,8 @@
 (Shang et al. 2018, section 5.3.3 and appendix 5.D; layers as released. Batch discrimination: Salimans et al. 2016.)
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -120,13 +122,16 @@ class LatentReconstruction(nn.Module):
     Args:
         feature_shape: (F, H, W) of the trunk.
         latent_shape: (C, H, W) of u.
+        hidden_channels: of the two convolutions.
         norm_momentum: weight of a batch in the running statistics.
     """
 
-    def __init__(self, feature_shape: Shape, latent_shape: Shape, *, norm_momentum: float = 0.9) -> None:
+    def __init__(
+        self, feature_shape: Shape, latent_shape: Shape, *, hidden_channels: int = 64, norm_momentum: float = 0.9
+    ) -> None:
         super().__init__()
-        channels, height, width = latent_shape
-        size = channels * height * width
+        _, height, width = feature_shape
+        channels = hidden_channels
         self.layers = nn.Sequential(
             nn.Conv2d(feature_shape[0], channels, 3, padding=1),
             nn.BatchNorm2d(channels, eps=1e-6, momentum=norm_momentum),
@@ -135,7 +140,7 @@ class LatentReconstruction(nn.Module):
             nn.BatchNorm2d(channels, eps=1e-6, momentum=norm_momentum),
             nn.LeakyReLU(0.1),
             nn.Flatten(),
-            nn.Linear(size, size),
+            nn.Linear(channels * height * width, math.prod(latent_shape)),
             nn.Unflatten(1, latent_shape),
         )
         self.shift = AdditiveTensor(latent_shape)

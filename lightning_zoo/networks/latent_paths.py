@@ -2,7 +2,7 @@
 
 A *posterior* maps features (B, F, H, W) to mean and log-variance, both (B, C, H, W). A *projection* maps a latent
 tensor (B, C, H, W) to features (B, F, H, W); its `transform` gives u, what the latent variables become on the way.
-(Shang et al. 2018, section 5.3.2 and appendix 5.A; layers as released.)
+(Shang et al. 2018, section 5.3.2 and appendix 5.A; layers and initial weights as released.)
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from lightning_zoo.networks.channel_recurrence import AdditiveTensor, ChannelRecurrence, to_blocks
+from lightning_zoo.networks.initialisation import initialise_as_released
 
 Shape = tuple[int, int, int]
 
@@ -28,6 +29,7 @@ class LinearPosterior(nn.Module):
         self.latent_shape = latent_shape
         self.mean = nn.Linear(math.prod(feature_shape), math.prod(latent_shape))
         self.log_variance = nn.Linear(math.prod(feature_shape), math.prod(latent_shape))
+        initialise_as_released(self)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, F, H, W) to mean and log-variance (B, C, H, W)."""
@@ -47,6 +49,7 @@ class ConvolutionalPosterior(nn.Module):
         super().__init__()
         self.mean = nn.Conv2d(feature_shape[0], latent_shape[0], 3, padding=1)
         self.log_variance = nn.Conv2d(feature_shape[0], latent_shape[0], 3, padding=1)
+        initialise_as_released(self)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, F, H, W) to mean and log-variance (B, C, H, W)."""
@@ -64,7 +67,6 @@ class RecurrentPosterior(nn.Module):
         hidden_size: of the LSTM.
         num_layers: of the LSTM.
         batch_norm: after the LSTM, as released for colour images.
-        norm_momentum: weight of a batch in the running statistics.
     """
 
     def __init__(
@@ -77,7 +79,6 @@ class RecurrentPosterior(nn.Module):
         hidden_size: int = 512,
         num_layers: int = 2,
         batch_norm: bool = True,
-        norm_momentum: float = 0.1,
     ) -> None:
         super().__init__()
         self.num_steps = num_steps
@@ -85,6 +86,7 @@ class RecurrentPosterior(nn.Module):
         if mean == "linear":
             features, latents = math.prod(feature_shape), math.prod(latent_shape)
             self.mean = nn.Sequential(nn.Flatten(), nn.Linear(features, latents), nn.Unflatten(1, latent_shape))
+        initialise_as_released(self.mean)
         self.shift = AdditiveTensor(latent_shape)
         self.recurrence = ChannelRecurrence(
             math.prod(feature_shape) // num_steps,
@@ -93,7 +95,6 @@ class RecurrentPosterior(nn.Module):
             hidden_size=hidden_size,
             num_layers=num_layers,
             batch_norm=batch_norm,
-            norm_momentum=norm_momentum,
         )
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,6 +114,7 @@ class LinearProjection(nn.Module):
         super().__init__()
         self.feature_shape = feature_shape
         self.linear = nn.Linear(math.prod(latent_shape), math.prod(feature_shape))
+        initialise_as_released(self)
 
     def transform(self, latent: Tensor) -> Tensor:
         """The latent tensor itself: nothing transforms it here."""
@@ -140,6 +142,7 @@ class ConvolutionalProjection(nn.Module):
         super().__init__()
         self.convolution = nn.Conv2d(latent_shape[0], feature_shape[0], 3, padding=1)
         self.norm = nn.BatchNorm2d(feature_shape[0], eps=1e-6, momentum=norm_momentum)
+        initialise_as_released(self)
 
     def transform(self, latent: Tensor) -> Tensor:
         """The latent tensor itself: nothing transforms it here."""

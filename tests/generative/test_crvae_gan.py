@@ -10,6 +10,7 @@ import torch.multiprocessing as mp
 from torch.nn import functional as F
 
 from lightning_zoo import CRVAEGAN, VAEGAN
+from lightning_zoo.callbacks.stop_on_non_finite import NonFiniteLossError, StopOnNonFinite
 from lightning_zoo.generative.adversarial_steps import joint_step, released_step, take_step
 from lightning_zoo.generative.crvae_gan import BLOCK_WEIGHTS, KL_WEIGHTS
 from lightning_zoo.generative.discriminator_gate import DiscriminatorGate
@@ -65,6 +66,12 @@ def slow_passes(module, images):
     return mean, log_variance, [(pictures[:number], u[:number]), (pictures[number:], u[number:])]
 
 
+def felt_by(module):
+    """Names of the parts of the autoencoder that the adversarial loss reaches."""
+    decoding = ("projection", "decoder")
+    return (*decoding, "encoder", "posterior") if module.hparams.get("adversarial_encoder", True) else decoding
+
+
 def slow(module, images, *, opened=True):
     """Every loss by a forward pass of its own; the gradients that thesis and released code describe."""
     torch.manual_seed(1)
@@ -90,7 +97,8 @@ def slow(module, images, *, opened=True):
     add(error + divergence, generator_parameters)
     for (image, u), weights in zip(passes, module.sample_weights, strict=True):
         logits = discriminator(image)
-        add(-torch.log(torch.sigmoid(logits)).mean(), generator_parameters, weights.adversarial)
+        reached = [p for name, p in network.named_parameters() if name.startswith(felt_by(module))]
+        add(-torch.log(torch.sigmoid(logits)).mean(), reached, weights.adversarial)
         if recover is not None:
             difference = (recover(discriminator.trunk(image)) - u.detach()).square()
             per_block = difference.unflatten(1, (len(weights.blocks), -1)).sum((0, 2, 3, 4))
@@ -122,13 +130,14 @@ images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(5)) * 
 
 
 WEIGHTS = {"sample_weights": "thesis", "mutual_information_weight": 0.7, "adversarial_weight": 0.3}
-KINDS = [(VAEGAN, {}), (CRVAEGAN, {}), (CRVAEGAN, WEIGHTS), (CRVAEGAN, {"mutual_information_weight": None})]
+KINDS = [(CRVAEGAN, {}), (CRVAEGAN, WEIGHTS), (CRVAEGAN, {"mutual_information_weight": None})]
 
 
 @pytest.mark.parametrize(
     ("cls", "changes", "order"),
     [(*kind, order) for kind in KINDS for order in (joint_step, released_step)]
-    + [(cls, {"shared_statistics": True}, joint_step) for cls in (VAEGAN, CRVAEGAN)],
+    + [(cls, {"shared_statistics": True}, joint_step) for cls in (VAEGAN, CRVAEGAN)]
+    + [(VAEGAN, {}, joint_step), (VAEGAN, {"adversarial_encoder": True}, joint_step)],
 )
 @pytest.mark.parametrize("limit", [1.0, -1.0])
 def test_both_orders_have_the_gradients_of_separate_passes(cls, changes, order, limit):
@@ -223,6 +232,12 @@ def test_published_defaults():
     assert (optimizer.defaults["betas"], optimizer.defaults["eps"]) == ((0.9, 0.999), 1e-8)
 
 
+@pytest.mark.parametrize(("cls", "trunk"), [(CRVAEGAN, False), (VAEGAN, True)])
+def test_which_parts_of_the_discriminator_warm_up(cls, trunk):
+    judge = make(cls).configure_optimizers()[1]["optimizer"]
+    assert [group["warms_up"] for group in judge.param_groups][:2] == [True, trunk]
+
+
 def test_a_closed_gate_leaves_moments_alone():
     module = make(accuracy_limit=-1.0)
     generator, judge = (configured["optimizer"] for configured in module.configure_optimizers())
@@ -245,6 +260,12 @@ def test_the_first_updates_are_small():
     assert [rate for rate, _ in seen] == [1 / 50] * 10 + [1 / 5] * 20 + [1.0] * 5
     assert {rate for _, rate in seen} == {1.0}
     assert [group["lr"] for group in optimizer.param_groups] == [1.0, 1.0]
+    skipping = DiscriminatorGate()
+    for _ in range(10):
+        with skipping.update(optimizer, False):
+            assert optimizer.param_groups[0]["lr"] == 1.0
+    with skipping.update(optimizer, True):  # a batch without an update counts as released
+        assert optimizer.param_groups[0]["lr"] == 1 / 5
     resumed = DiscriminatorGate()
     resumed.load_state_dict(gate.state_dict())
     assert resumed.updates == 35
@@ -391,6 +412,12 @@ def test_what_one_wants_from_the_trained_model():
         ({"num_steps": 4}, "kl_weights has 8 published values for num_steps=4"),
         ({"num_steps": 4, "kl_weights": [1.0] * 4}, "block_weights has 8 published values for num_steps=4"),
         ({"kl_weights": [1.0]}, "kl_weights has 1 given values for num_steps=8"),
+        ({"adversarial_loss": "wgan"}, "adversarial_loss must be 'bce' or 'hinge', got 'wgan'"),
+        ({"step_order": "any"}, "step_order must be 'joint' or 'released', got 'any'"),
+        ({"sample_weights": "any"}, "sample_weights must be 'released' or 'thesis', got 'any'"),
+        ({"gradient_penalty": -1.0}, "gradient_penalty must not be negative, got -1.0"),
+        ({"halving_period_epochs": 0}, "halving_period_epochs must be at least 1, got 0"),
+        ({"kl_weights": [-1.0] * 8}, "kl_weights must not be negative, got -1.0"),
         ({"averaging_decay": 1.0}, "averaging_decay must lie between 0 and 1 or be null, got 1.0"),
         ({"learning_rate": -1.0}, "learning_rate must be positive, got -1.0"),
         ({"step_order": "released", "gradient_penalty": 1.0}, "knows no gradient_penalty"),
@@ -408,6 +435,37 @@ def test_images_of_another_size_are_named():
 
 
 def test_weights_start_as_released():
-    weight = CRVAEGAN(base_channels=8).autoencoder.decoder.layers[0].weight
-    bound = 1 / math.sqrt(16 * 64)
-    assert 0.95 * bound < weight.abs().max() <= bound
+    bounds = {  # 1 / sqrt(kernel area * output channels)
+        "decoder.layers.0": 1 / math.sqrt(16 * 64),
+        "posterior.mean": 1 / math.sqrt(9 * 64),
+        "projection.convolution": 1 / math.sqrt(9 * 64),
+    }
+    network = CRVAEGAN(base_channels=8).autoencoder
+    for name, bound in bounds.items():
+        layer = network.get_submodule(name)
+        assert 0.95 * bound < layer.weight.abs().max() <= bound, name
+        assert not layer.bias.any(), name
+    baseline = VAEGAN(base_channels=2, latent_channels=4).autoencoder
+    assert not any(linear.bias.any() for linear in (baseline.posterior.mean, baseline.projection.linear))
+
+
+def test_a_loss_that_is_no_number_is_seen_at_once(tmp_path):
+    module = make()
+    with torch.no_grad():
+        module.recover.shift.value.fill_(float("nan"))  # no loss of the autoencoder depends on it
+    with pytest.raises(
+        NonFiniteLossError, match="Training loss is nan at step 2 of epoch 0; .* Lower the learning rate.$"
+    ):
+        fit(module, tmp_path, callbacks=[StopOnNonFinite()])
+
+
+def test_processes_get_their_own_noise_when_training_starts():
+    states = []
+    for rank in (0, 1):
+        torch.manual_seed(3)
+        module = make()
+        torch.manual_seed(3)
+        module._trainer = type("Trainer", (), {"precision": "32-true", "global_rank": rank})()
+        module.on_fit_start()
+        states.append(torch.randn(2))
+    assert not torch.equal(*states)
