@@ -15,6 +15,7 @@ from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.generative.gradients import clamp_gradients
 from lightning_zoo.generative.images import images_in, to_unit
 from lightning_zoo.generative.likelihood import streamed_log_likelihood
+from lightning_zoo.generative.rank_noise import batch_generator
 from lightning_zoo.losses.importance import importance_weighted_bound, mean_and_standard_error
 from lightning_zoo.losses.likelihood import bernoulli_log_likelihood, full_precision, log_density_ratio
 from lightning_zoo.losses.vae import gaussian_kl
@@ -24,8 +25,6 @@ from lightning_zoo.step_logging import logs_now
 IMAGE_SHAPE = (1, 28, 28)
 LATENT_SIZE = (4, 4)
 
-# More than an epoch has, so that no two batches of a run share a number.
-_MOST_BATCHES = 2**20
 _EVALUATION_SEED = 2018
 
 
@@ -177,7 +176,7 @@ class DensityModel(Loadable, L.LightningModule):
         """One step on grey images, whose pixels are drawn anew."""
         images = images_in(batch)
         # Not the step's number, which is the same for all batches whose gradients are accumulated.
-        terms = self.loss(images, self._generator(self.noise_seed, self.current_epoch * _MOST_BATCHES + batch_index))
+        terms = self.loss(images, self._generator(self.noise_seed, batch_index, self.current_epoch))
         if logs_now(self):
             self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
         return terms["loss"] / images[0].numel()
@@ -246,10 +245,8 @@ class DensityModel(Loadable, L.LightningModule):
         chunk = self.hparams.draws_per_chunk or (128 if images.device.type == "cpu" else 2048)
         return streamed_log_likelihood(self, pixels, num_draws=num_draws, draws_per_chunk=chunk, generator=generator)
 
-    def _generator(self, seed: int, number: int) -> Generator:
-        # From numbers alone: a run that was killed draws what it would have drawn, and no two processes draw the same.
-        seed = seed + 1_000_003 * (number + 1) + 715_827_883 * self.global_rank
-        return Generator(self.device).manual_seed(seed % 2**32)  # a CPU's generator reads 32 bits
+    def _generator(self, seed: int, batch_index: int, epoch: int = 0) -> Generator:
+        return batch_generator(self.device, seed, epoch, batch_index, self.global_rank)
 
     def _within_limit(self, images: Tensor) -> Tensor:
         """Those of the images that are among the first `num_test_images` of all processes."""

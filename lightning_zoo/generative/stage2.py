@@ -25,15 +25,13 @@ from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.generative.frozen_stage import build_stage
 from lightning_zoo.generative.images import from_signed, images_in, to_unit
 from lightning_zoo.generative.perceptual import PerceptualNetwork
+from lightning_zoo.generative.rank_noise import batch_generator
 from lightning_zoo.generative.stage2_steps import check_options, discriminator_step, generator_step, perceptual_of
 from lightning_zoo.losses.stage2 import GeneratorObjective
 from lightning_zoo.networks.area_resize import area_resize
 from lightning_zoo.networks.batch_statistics import average_batch_statistics
 from lightning_zoo.networks.stage2_networks import Stage2Discriminator, Stage2Generator, Upsampling, working_size
 from lightning_zoo.step_logging import logs_now
-
-# More than an epoch has, so that no two batches of a run share their noise.
-_MOST_BATCHES = 2**20
 
 
 class Stage2(Loadable, L.LightningModule):
@@ -183,9 +181,7 @@ class Stage2(Loadable, L.LightningModule):
             batch_index: of the epoch; its noise is drawn from a number, so that a resumed run draws the same.
         """
         mean, log_variance = self.posterior(images)
-        draw = (self.current_epoch * _MOST_BATCHES + batch_index) * 1024 + self.global_rank
-        seed = (self.noise_seed + 1_000_003 * (draw + 1)) % 2**63
-        generator = torch.Generator(images.device).manual_seed(seed)
+        generator = batch_generator(images.device, self.noise_seed, self.current_epoch, batch_index, self.global_rank)
         noise = torch.randn((2, *mean.shape), generator=generator, device=images.device)
         drawn = mean.float() + torch.exp(0.5 * log_variance.float()) * noise[1]
         decoded: Tensor = self.stage1.decode(torch.cat([noise[0], drawn]))

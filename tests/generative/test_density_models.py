@@ -1,10 +1,12 @@
 """VAE, convolutional and channel-recurrent VAE: networks, bound, training. The likelihood has a file of its own."""
 
 import warnings
+from importlib.resources import files
 
 import lightning as L
 import pytest
 import torch
+import yaml
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
@@ -82,6 +84,16 @@ def test_defaults_are_the_released_settings():
     assert [model(base_channels=1).hparams.kl_weight for model in (VAE, CVAE)] == [pytest.approx(1e-3 * 784)] * 2
     kernels = [model().encoder.layers[12].kernel_size[0] for model in (VAE, CVAE, CRVAE)]
     assert kernels == [5, 5, 3]
+
+
+@pytest.mark.parametrize("steps", [4, 8, 16])
+def test_lstms_of_the_published_models_are_4096_by_t_wide(steps):
+    name = "crvae_mnist" if steps == 8 else f"crvae_steps_{steps}_mnist"
+    text = (files("lightning_zoo.configs") / f"{name}.yaml").read_text()
+    model = CRVAE(**(yaml.safe_load(text)["model"].get("init_args") or {}))
+    assert model.num_steps == steps
+    for lstm in (model.posterior_path.recurrence.lstm, model.projection.recurrence.lstm):
+        assert (lstm.hidden_size, lstm.num_layers) == (16 * 256 // steps, 2)
 
 
 def test_the_hierarchical_model_has_as_many_latent_variables():
