@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from lightning_zoo.checkpoints import Loadable
+from lightning_zoo.generative.adversarial_steps import recurrent_parameters
 from lightning_zoo.generative.gradients import clamp_gradients
 from lightning_zoo.generative.images import images_in, to_unit
 from lightning_zoo.generative.likelihood import streamed_log_likelihood
@@ -19,7 +20,8 @@ from lightning_zoo.generative.rank_noise import batch_generator
 from lightning_zoo.losses.importance import importance_weighted_bound, mean_and_standard_error
 from lightning_zoo.losses.likelihood import bernoulli_log_likelihood, full_precision, log_density_ratio
 from lightning_zoo.losses.vae import gaussian_kl
-from lightning_zoo.networks.channel_recurrence import ChannelRecurrence, check_steps
+from lightning_zoo.networks.batch_statistics import average_batch_statistics
+from lightning_zoo.networks.channel_recurrence import check_steps
 from lightning_zoo.step_logging import logs_now
 
 IMAGE_SHAPE = (1, 28, 28)
@@ -221,6 +223,19 @@ class DensityModel(Loadable, L.LightningModule):
         """The features of a batch."""
         return {"features": self.encode(images_in(batch))}
 
+    def on_after_backward(self) -> None:
+        """Let all processes have the same running statistics."""
+        average_batch_statistics(self)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the number that the noise is drawn from."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["noise_seed"] = self.noise_seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the number that the noise is drawn from, if the checkpoint says."""
+        self.noise_seed = checkpoint.get("noise_seed", self.noise_seed)
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clamp the gradients of the LSTMs, element by element."""
         limit = self.hparams.get("gradient_limit")
@@ -272,12 +287,6 @@ def draw_noise(mean: Tensor, num_draws: int, generator: Generator | None) -> Ten
     """Standard normal noise (B, K, ...) for means (B, ...)."""
     shape = (mean.shape[0], num_draws, *mean.shape[1:])
     return torch.randn(shape, generator=generator, device=mean.device, dtype=mean.dtype)
-
-
-def recurrent_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """Parameters of all channel recurrences: LSTMs and the linear layers that their steps share."""
-    found = [module for module in network.modules() if isinstance(module, ChannelRecurrence)]
-    return [parameter for module in found for parameter in module.parameters()]
 
 
 def check_recurrence(given: Any, latent_channels: int, feature_channels: int) -> None:
