@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from lightning_zoo.losses.likelihood import full_precision
+
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL divergence of N(mean, exp(log_variance)) from N(0, 1), appendix B of the paper.
@@ -18,7 +20,7 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
         >>> gaussian_kl(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
         tensor([2.])
     """
-    mean, log_variance = _full_precision(mean), _full_precision(log_variance)
+    mean, log_variance = full_precision(mean), full_precision(log_variance)
     terms = mean.square() + torch.expm1(log_variance) - log_variance
     return 0.5 * terms.flatten(1).sum(1)
 
@@ -50,8 +52,4 @@ def squared_error_sum(reconstruction: Tensor, target: Tensor) -> Tensor:
     Returns:
         (B,) in float32 at least.
     """
-    return (_full_precision(reconstruction) - _full_precision(target)).square().flatten(1).sum(1)
-
-
-def _full_precision(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return (full_precision(reconstruction) - full_precision(target)).square().flatten(1).sum(1)
