@@ -1,7 +1,6 @@
 """How good a generative method's samples are, measured while it trains."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -9,8 +8,9 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 
+from lightning_zoo.callbacks.sample_grid import evaluating
 from lightning_zoo.metrics.feature_extractors import Extractor, extract_all, make_extractor
 from lightning_zoo.metrics.image_quality import check_possible, checked_metrics, measure
 
@@ -93,9 +93,9 @@ class SampleQuality(Callback):
         if self._real is None:
             self._real = _gathered(self._collected, self.num_images)
             self._collected = []
-            self._announce(len(self._real.get("features", ())))
+            self._announce(len(self._real.get("features", ())), getattr(trainer, "datamodule", None))
         share = self._share(trainer)
-        with _aside(pl_module):
+        with evaluating(pl_module):
             samples = self._samples(pl_module, share, trainer.global_rank)
             own = self._extracted(samples, share, pl_module.device)
         generated = _gathered([own], self.num_images)
@@ -118,25 +118,13 @@ class SampleQuality(Callback):
         for start in range(0, number, _BATCH):
             yield module.sample(min(_BATCH, number - start), generator=generator)
 
-    def _announce(self, num_real: int) -> None:
+    def _announce(self, num_real: int, data: Any) -> None:
         assert self._network is not None
+        crop = getattr(data, "crop", None) or "none"
         rank_zero_info(
-            f"SampleQuality: {self.num_images} generated against {num_real} real images, {self._network.description}"
+            f"SampleQuality: {self.num_images} generated against {num_real} real images, crop: {crop}, "
+            f"{self._network.description}"
         )
-
-
-@contextmanager
-def _aside(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; modes and global random generators are put back."""
-    modes = {part: part.training for part in module.modules()}
-    devices = sorted({parameter.get_device() for parameter in module.parameters() if parameter.is_cuda})
-    module.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices):
-            yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
 
 
 def _gathered(own: list[dict[str, Tensor]], number: int) -> dict[str, Tensor]:

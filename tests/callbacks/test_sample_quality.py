@@ -1,5 +1,6 @@
 """The quality of samples while training: the right values, computed aside, refused before the first step."""
 
+import logging
 import warnings
 
 import lightning as L
@@ -77,13 +78,24 @@ def test_even_where_a_method_draws_from_the_global_generators(generative_toy, mo
 def test_modes_are_put_back_part_by_part(generative_toy):
     module = generative_toy.LinearToy().train()
     module.encoder.eval()
-    with sample_quality._aside(module):
+    with sample_quality.evaluating(module):
         assert not module.training
         assert not module.dropout.training
         assert not torch.is_grad_enabled()
     assert module.training
     assert module.dropout.training
     assert not module.encoder.training
+
+
+@pytest.mark.parametrize("crop", ["the middle 64x64", None])
+def test_the_crop_stands_beside_the_numbers(generative_toy, caplog, crop):
+    data = generative_toy.ToyPictures()
+    if crop:
+        data.crop = crop
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch"):
+        fit(generative_toy, SampleQuality("random", 6), data=data, max_epochs=1)
+    (line,) = [message for message in caplog.messages if message.startswith("SampleQuality: ")]
+    assert f"6 generated against 6 real images, crop: {crop or 'none'}, " in line
 
 
 class Counted(RandomExtractor):
