@@ -61,7 +61,7 @@ def complete(
         seed: of the first latents, and of the mask blocks.
         output: a PNG file for a grid, or a folder, with / at its end, for a file each; null for pictures/ in the
             checkpoint's run.
-        batch_size: latents at a time.
+        batch_size: latents at a time, at least as many as restarts.
         device: where to compute.
         log: add the grid to the checkpoint's MLflow run.
     """

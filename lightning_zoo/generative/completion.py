@@ -123,11 +123,15 @@ def complete(
             argument out of range, or a search that ends in no number.
     """
     check_positive(restarts=restarts, batch_size=batch_size)
+    if batch_size < restarts:
+        raise ValueError(
+            f"batch_size must be at least restarts, which run side by side, got {batch_size} for {restarts} restarts"
+        )
     search = search or Search()
     known = to_unit(images, model.image_shape).detach().cpu()
     mask = checked_mask(mask.detach().cpu(), model.image_shape).expand_as(known)
     first = first_latents(model, known, mask, restarts, start, seed, batch_size)
-    per_pass = max(1, batch_size // restarts)
+    per_pass = batch_size // restarts
     with held_still(model):
         parts = [
             search_latents(model, image, part_mask, latents, search)

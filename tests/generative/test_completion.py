@@ -170,13 +170,15 @@ def test_the_model_and_the_global_state_are_left_alone(generative_toy, images):
         ({"mask": torch.zeros(1, 8, 8)}, "hides everything"),
         ({"mask": torch.ones(1, 8, 9)}, "mask must be 1x8x8"),
         ({"restarts": 0}, "restarts must be at least 1"),
+        ({"restarts": 5, "batch_size": 4}, "batch_size must be at least restarts.* 4 .* 5"),
         ({"start": "mean"}, "start must be"),
     ],
 )
 def test_refusals(model, images, change, said):
     arguments = {"images": images, "mask": named_mask("half", 8, 8)} | change
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=said) as caught:
         complete(model, **arguments)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_search_that_explodes_says_so(model, images):
