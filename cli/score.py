@@ -38,7 +38,8 @@ def score(
     Features of the real images are kept in the folder statistics/ of the dataset. Published values stand nowhere
     beside these: the scores of Shang et al. (2018, table 5.1 of the thesis) were measured with VGG11 classifiers of
     birds and of faces that were not released, and Frechet distances compare only with the same extractor, crop,
-    resizing and number of images.
+    resizing and number of images. Density models draw grey probabilities; where the real images are black and
+    white (MNIST with binarization static), that difference is in every distance, and a line below the table says so.
 
     Args:
         ckpt_path: a checkpoint, or `last` or `best` for the newest run's.
@@ -46,7 +47,7 @@ def score(
             Inception weights, or random for fixed random convolutions, whose values compare within one dataset alone.
         num_images: generated images, and real ones at most.
         split: of the dataset that the checkpoint was trained on.
-        metrics: some of frechet, kid and inception; null for all that the extractor allows.
+        metrics: some of frechet, kernel and inception; null for all that the extractor allows.
         reconstructions: measure the Frechet distance of the reconstructed real images too.
         truncation: factor of the latents.
         root: the dataset's folder, if it is not where it was.

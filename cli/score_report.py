@@ -50,7 +50,7 @@ def caption(
     """
     number, (num_real, num_features) = settings["num_images"], features.shape
     few = f", and much more so with no more than {num_features}" * (min(num_real, number) <= num_features)
-    return [
+    lines = [
         f"generated: {number} of {type(model).__name__} from {path}, {_size(model)}, truncation "
         f"{settings['truncation']:g}, seed {settings['seed']}",
         f"real: {num_real} of {type(data).__name__} {settings['split']}, {_size(data)}, crop: {crop_of(data)}, "
@@ -58,6 +58,12 @@ def caption(
         f"extractor: {network.description}, {num_features} features, identity {network.identity}",
         f"Few images make the Frechet distance too large{few}: compare at equal numbers.",
     ]
+    if getattr(data, "binarization", None) == "static":
+        lines.append(
+            "note: the real images are black and white (binarization: static), the generated ones grey probabilities; "
+            "that difference is in every distance, so compare only with scores measured in the same way."
+        )
+    return lines
 
 
 def crop_of(data: Any) -> str:

@@ -124,6 +124,18 @@ def test_results_of_other_settings_stand_beside_each_other(zoo, trained, capsys)
     assert "much more so with no more than 224: compare" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("binarization", ["static", "none", None])
+def test_gray_samples_against_black_and_white_images_are_told(
+    zoo, trained, generative_toy, monkeypatch, capsys, binarization
+):
+    monkeypatch.setattr(generative_toy.ToyPictures, "binarization", binarization, raising=False)
+    assert zoo(*WORDS, "random") == 0
+    said = "black and white (binarization: static)"
+    assert (said in capsys.readouterr().out) == (binarization == "static")
+    [entry] = written(trained).values()
+    assert any(said in line for line in entry["caption"]) == (binarization == "static")
+
+
 class Counted(RandomExtractor):
     seen = 0
 
