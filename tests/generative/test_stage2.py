@@ -107,6 +107,7 @@ def loader(number=4, size=32, batch_size=4, seed=0):
 
 @pytest.mark.parametrize("size", [128, 224])
 def test_the_interface_after_a_vae_gan(tmp_path, size):
+    torch.manual_seed(1)
     model = build(
         tmp_path, stage1=stage1_file(tmp_path, VAEGAN(base_channels=2, latent_channels=4)), output_size=size
     ).eval()
