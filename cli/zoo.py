@@ -110,7 +110,14 @@ class ZooCLI(LightningCLI):
         self.place = settle(self.config.subcommand, name, config.ckpt_path, model, data)
         if self.config.subcommand != "fit":
             config.ckpt_path = self.place.ckpt_path
+            # What is typed for this evaluation, such as its number of draws, wins over what the run was given.
+            typed = {
+                word.removeprefix("--model.").partition("=")[0] for word in self.words if word.startswith("--model.")
+            }
+            wanted = {name: value for name, value in dict(config.model.get("init_args") or {}).items() if name in typed}
             super()._parse_ckpt_path()
+            for name, value in wanted.items():
+                self.config[self.config.subcommand].model.init_args[name] = value
 
     def before_instantiate_classes(self) -> None:
         """Leave MLflow to `fit`."""
