@@ -22,7 +22,7 @@ from lightning_zoo.callbacks.loss_bar import LossBar
 from lightning_zoo.callbacks.mlflow_store import MLflowStore
 from lightning_zoo.callbacks.run_folder import RunFolder
 from lightning_zoo.callbacks.run_record import RunRecord
-from lightning_zoo.checkpoints import CheckpointError
+from lightning_zoo.checkpoints import CheckpointError, read
 
 from .allocator import keep_freed_memory
 from .errors import UsageError, mistake_in
@@ -110,14 +110,17 @@ class ZooCLI(LightningCLI):
         self.place = settle(self.config.subcommand, name, config.ckpt_path, model, data)
         if self.config.subcommand != "fit":
             config.ckpt_path = self.place.ckpt_path
-            # What is typed for this evaluation, such as its number of draws, wins over what the run was given.
-            typed = {
-                word.removeprefix("--model.").partition("=")[0] for word in self.words if word.startswith("--model.")
-            }
-            wanted = {name: value for name, value in dict(config.model.get("init_args") or {}).items() if name in typed}
-            super()._parse_ckpt_path()
-            for name, value in wanted.items():
-                self.config[self.config.subcommand].model.init_args[name] = value
+            self._take_hyperparameters(config)
+
+    def _take_hyperparameters(self, config: Any) -> None:
+        # What is typed for this evaluation, such as its number of draws, wins over what the run was given.
+        if config.ckpt_path is None:
+            return
+        known = read(config.ckpt_path).get("hyper_parameters", {})
+        typed = {word.removeprefix("--model.").partition("=")[0] for word in self.words if word.startswith("--model.")}
+        for name in dict(config.model.get("init_args") or {}):
+            if name in known and name not in typed:
+                config.model.init_args[name] = known[name]
 
     def before_instantiate_classes(self) -> None:
         """Leave MLflow to `fit`."""
