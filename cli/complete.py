@@ -47,7 +47,7 @@ def complete(
             faces) or blocks, or a PNG file of the model's size that is dark where it is hidden.
         num_images: of the split.
         images: picture files of your own in place of the dataset's.
-        resize: resize such pictures to the model's size.
+        resize: resize such pictures, of the model's aspect ratio, to its size.
         split: of the dataset that the checkpoint was trained on.
         root: the dataset's folder, if it is not where it was.
         restarts: searches per image, side by side; the one with the least objective is the best.

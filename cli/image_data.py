@@ -156,7 +156,8 @@ def _resized(picture: Any, file: Path, width: int, height: int, resize: bool) ->
     same_aspect = abs(picture.width * height / (picture.height * width) - 1) <= ASPECT_TOLERANCE
     if not same_aspect:
         raise UsageError(
-            f"--images {file} is {got} pixels (width x height), the model's are {width}x{height}: crop it to that shape"
+            f"--images {file} is {got} pixels (width x height), the model's are {width}x{height}: crop it to that "
+            "aspect ratio first; --resize changes no shapes"
         )
     if not resize:
         raise UsageError(

@@ -25,7 +25,8 @@ def reconstruct(
     Args:
         ckpt_path: a checkpoint, or `last` or `best` for the newest run's.
         num_images: of the split.
-        images: picture files of your own in place of the dataset's; resized to the model's size.
+        images: picture files of your own in place of the dataset's, of the model's aspect ratio; resized to its
+            size.
         split: of the dataset that the checkpoint was trained on.
         root: the dataset's folder, if it is not where it was.
         output: a PNG file for a grid, or a folder, with / at its end, for a file each; null for pictures/ in the

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from datamodules import DATASETS
 from lightning_zoo import METHODS
 from lightning_zoo.callbacks.loss_bar import LossBar
-from lightning_zoo.callbacks.mlflow_store import MLflowStore
+from lightning_zoo.callbacks.mlflow_store import RUN_ID_FILE, MLflowStore, log_to_run
 from lightning_zoo.callbacks.run_folder import RunFolder
 from lightning_zoo.callbacks.run_record import RunRecord
 from lightning_zoo.checkpoints import CheckpointError, read
@@ -224,6 +224,17 @@ class ZooCLI(LightningCLI):
         if saved and command:
             print(f"Next:       lightning_zoo {command} --ckpt_path {os.path.relpath(saved[-1].best_model_path)}")
 
+    @rank_zero_only
+    def after_test(self) -> None:
+        """Add the results to the checkpoint's run in MLflow, and say where they are."""
+        assert self.place is not None
+        checkpoint = self.place.ckpt_path
+        noted = Path(checkpoint).parents[1] / RUN_ID_FILE if checkpoint else None
+        values = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        known = noted is not None and noted.is_file() and log_to_run(noted.read_text().strip(), values)
+        if any(isinstance(logger, RunFolder) for logger in self.trainer.loggers):
+            print(f"Results:    {self.place.folder}{' and the MLflow run of the checkpoint' if known else ''}")
+
 
 def next_command(model: Any) -> str | None:
     """What to do with a trained method: look at its samples, or else probe its features; None for a judge of images."""
@@ -248,9 +259,7 @@ def run(words: list[str]) -> None:
     try:
         ZooCLI(words)
     except MisconfigurationException as error:
-        if "`test_step()`" in str(error):
-            raise UsageError("This method has no test of its own: lightning_zoo probe --ckpt_path ...") from error
-        raise UsageError(str(error)) from error
+        raise UsageError(_in_our_words(str(error))) from error
     except (ValueError, KeyError) as error:
         message = mistake_in(error)
         if message is None:
@@ -272,3 +281,13 @@ def _class_at(path: str) -> type:
     module, _, name = path.rpartition(".")
     cls: type = getattr(import_module(module), name)
     return cls
+
+
+def _in_our_words(message: str) -> str:
+    """What Lightning says of a misconfiguration, or what it means here."""
+    if "`test_step()`" in message:
+        return "This method has no test of its own: lightning_zoo probe --ckpt_path ..."
+    if "not supported for manual optimization" in message:
+        option = "gradient_clip_val" if "clipping" in message else "accumulate_grad_batches"
+        return f"trainer.{option}: this method steps several optimizers by itself; leave out --trainer.{option}."
+    return message

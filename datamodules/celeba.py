@@ -36,7 +36,8 @@ SYNTHETIC = "SYNTHETIC"
 
 SOURCE = Source(
     dataset="CelebA",
-    obtained="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (aligned and cropped images), or --data.download true",
+    obtained="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (aligned and cropped images), or --data.download true; "
+    "without it, lightning_zoo make_faces --root data/synthetic_faces draws faces in its layout",
     license="non-commercial research only",
     tree=[f"celeba/{IMAGES}/000001.jpg ...", f"celeba/{ATTRIBUTES}", f"celeba/{PARTITION}"],
     command="lightning_zoo fit --config crvae_celeba.yaml --data.root FOLDER",

@@ -83,6 +83,9 @@ def read(path: str | Path) -> dict[str, Any]:
     import torch
 
     path = Path(path)
+    if path.is_dir():
+        inside = sorted(path.rglob("last.ckpt"), key=lambda file: file.stat().st_mtime_ns)
+        raise CheckpointError(f"{path} is a folder." + (f" Did you mean {inside[-1]}?" if inside else ""))
     if not path.is_file():
         raise CheckpointError(f"No checkpoint {path}.{_nearest_file(path)}")
     try:

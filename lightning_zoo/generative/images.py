@@ -17,7 +17,7 @@ def to_unit(images: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
     """
     if images.shape[-3:] != torch.Size(image_shape):
         wanted, got = "x".join(map(str, image_shape)), "x".join(map(str, images.shape[-3:]))
-        raise ValueError(f"images must be {wanted} (channels, height, width), got {got}")
+        raise ValueError(f"images must be {wanted} (channels, height, width), got {got}: see --data.image_size")
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 

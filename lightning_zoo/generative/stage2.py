@@ -213,8 +213,9 @@ class Stage2(Loadable, L.LightningModule):
         """None; but this is asked before any data are prepared, and a run that cannot start should say so then."""
         if self.stage1 is None:
             raise ValueError(
-                "stage1 is not set: train stage 1 (lightning_zoo fit --config crvae_celeba), then give its checkpoint: "
-                "--model.stage1 runs/crvae_celeba/version_0/checkpoints/last.ckpt"
+                "stage1 is not set: train a VAE-GAN or crVAE-GAN on the same data, such as lightning_zoo fit --config "
+                "crvae_atari for stage2_atari, then give its checkpoint: --model.stage1 "
+                "runs/<its name>/version_0/checkpoints/last.ckpt"
             )
         training = self.trainer.state.fn == "fit"
         if training and self.hparams.perceptual_weight and not self.perceptual:
