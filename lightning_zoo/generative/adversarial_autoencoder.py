@@ -16,12 +16,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.generative.adversarial_checks import check_hyperparameters
 from lightning_zoo.generative.adversarial_gradients import SampleWeights
-from lightning_zoo.generative.adversarial_steps import joint_step, recurrent_parameters, released_step, steps_per_batch
+from lightning_zoo.generative.adversarial_steps import joint_step, released_step, steps_per_batch
 from lightning_zoo.generative.discriminator_gate import DiscriminatorGate
 from lightning_zoo.generative.images import from_signed, images_in, to_signed
 from lightning_zoo.generative.rank_noise import seed_by_rank
 from lightning_zoo.losses.vae import block_kl
 from lightning_zoo.networks.batch_statistics import average_batch_statistics
+from lightning_zoo.networks.channel_recurrence import recurrent_parameters
 from lightning_zoo.networks.image_discriminator import ImageDiscriminator
 from lightning_zoo.step_logging import logs_now
 

@@ -20,7 +20,7 @@ from lightning_zoo.generative.adversarial_gradients import (
 )
 from lightning_zoo.generative.gradients import average_gradients, clamp_gradients, set_gradients
 from lightning_zoo.losses.adversarial import discriminator_accuracy, discriminator_loss, generator_loss
-from lightning_zoo.networks.channel_recurrence import ChannelRecurrence
+from lightning_zoo.networks.channel_recurrence import recurrent_parameters
 
 if TYPE_CHECKING:
     from lightning_zoo.generative.adversarial_autoencoder import AdversarialAutoencoder
@@ -166,12 +166,6 @@ def draw_posterior(network: Any, images: Tensor) -> tuple[tuple[Tensor, Tensor],
     """Posterior (mean, log-variance) of images and a draw from it, all (B, C, H, W)."""
     mean, log_variance = network.infer(images)
     return (mean, log_variance), mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-
-
-def recurrent_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """Parameters of all channel recurrences in a network."""
-    found = [module for module in network.modules() if isinstance(module, ChannelRecurrence)]
-    return [parameter for module in found for parameter in module.parameters()]
 
 
 def take_step(optimizer: Any, parameters: Sequence[nn.Parameter], recurrent: Sequence[nn.Parameter] = ()) -> None:

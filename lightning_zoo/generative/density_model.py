@@ -12,7 +12,6 @@ import torch
 from torch import Generator, Tensor, nn
 
 from lightning_zoo.checkpoints import Loadable
-from lightning_zoo.generative.adversarial_steps import recurrent_parameters
 from lightning_zoo.generative.gradients import clamp_gradients
 from lightning_zoo.generative.images import images_in, to_unit
 from lightning_zoo.generative.likelihood import streamed_log_likelihood
@@ -21,7 +20,7 @@ from lightning_zoo.losses.importance import importance_weighted_bound, mean_and_
 from lightning_zoo.losses.likelihood import bernoulli_log_likelihood, full_precision, log_density_ratio
 from lightning_zoo.losses.vae import gaussian_kl
 from lightning_zoo.networks.batch_statistics import average_batch_statistics
-from lightning_zoo.networks.channel_recurrence import check_steps
+from lightning_zoo.networks.channel_recurrence import check_steps, recurrent_parameters
 from lightning_zoo.step_logging import logs_now
 
 IMAGE_SHAPE = (1, 28, 28)

@@ -85,3 +85,9 @@ def check_steps(latent_channels: int, num_steps: int) -> None:
     """Raise `ValueError` unless the channels can be cut into that many blocks."""
     if num_steps < 1 or latent_channels % num_steps:
         raise ValueError(f"latent_channels={latent_channels} cannot be cut into num_steps={num_steps} equal blocks")
+
+
+def recurrent_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """Parameters of all channel recurrences in a network."""
+    found = [module for module in network.modules() if isinstance(module, ChannelRecurrence)]
+    return [parameter for module in found for parameter in module.parameters()]
