@@ -47,6 +47,25 @@ def generative_toy(monkeypatch):
 
 
 @pytest.fixture
+def conditional_toy(monkeypatch):
+    """The module of `toys/`: a generative method that draws by attributes, and a function that saves it."""
+    monkeypatch.syspath_prepend(Path(__file__).parent / "toys")
+    import conditional_toy
+
+    return conditional_toy
+
+
+@pytest.fixture(scope="session")
+def faces_root(tmp_path_factory):
+    """A folder with 48 synthetic faces in the layout of CelebA, which no test changes."""
+    from datamodules.synthetic_faces import write_faces
+
+    root = tmp_path_factory.mktemp("faces")
+    write_faces(root, 48, num_workers=1)
+    return root
+
+
+@pytest.fixture
 def free_port():
     """A function that names a port of this machine that nobody listens on."""
     import socket
