@@ -139,6 +139,13 @@ class ImageData(L.LightningDataModule):
         self.fingerprint = self._describe(splits, caches)
         self._splits, self._listed = splits, None
 
+    def attributes_of(self, split: str) -> Tensor | None:
+        """The attributes (N, A) in {-1, +1}, int8, of all images of a split in its order; None if there are none.
+
+        Call it after `setup`. "test" is "val" where there is no test split.
+        """
+        return self._splits[split if split in self._splits else "val"].attributes
+
     def train_dataloader(self) -> IndexBatches:
         """Every training image once per epoch, another order each epoch; a last batch that is not full is left out."""
         return self._loader("train")

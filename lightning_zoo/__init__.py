@@ -30,6 +30,7 @@ METHODS = {
     "CRVAEGAN": "lightning_zoo.generative.crvae_gan",
     "Stage2": "lightning_zoo.generative.stage2",
     "Classifier": "lightning_zoo.generative.classifier",
+    "AttributeClassifier": "lightning_zoo.generative.attribute_classifier",
 }
 """Every method: the class's name and the module that defines it."""
 
