@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.generative.adversarial_checks import check_hyperparameters
-from lightning_zoo.generative.adversarial_gradients import SampleWeights
+from lightning_zoo.generative.adversarial_gradients import Judging, SampleWeights
 from lightning_zoo.generative.adversarial_steps import joint_step, released_step, steps_per_batch
 from lightning_zoo.generative.discriminator_gate import DiscriminatorGate
 from lightning_zoo.generative.images import from_signed, images_in, to_signed
@@ -86,6 +86,7 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
         head_learning_rate: float,
         adversarial_encoder: bool = True,
         trunk_warms_up: bool = False,
+        recover_learning_rate: float | None = None,
     ) -> None:
         """Take the networks and weights; everything else is read from the hyperparameters.
 
@@ -100,6 +101,7 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
             head_learning_rate: of its head.
             adversarial_encoder: the adversarial loss of reconstructions reaches the encoder.
             trunk_warms_up: small learning rates at first are for the trunk as well as for the head.
+            recover_learning_rate: of q_psi; None for the autoencoder's.
 
         Raises:
             ValueError: for a hyperparameter out of range.
@@ -116,12 +118,13 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
             self.averaged = AveragedModel(autoencoder, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
         if given.channels_last:
             self.to(memory_format=torch.channels_last)
-        self.image_shape = (given.image_channels, IMAGE_SIZE, IMAGE_SIZE)
+        self.image_shape: tuple[int, int, int] = (given.image_channels, IMAGE_SIZE, IMAGE_SIZE)
         self.latent_shape = latent_shape
         self.num_steps = len(kl_weights)
         self.kl_weights = tuple(kl_weights)
         self.sample_weights = sample_weights
-        self.learning_rates = (head_learning_rate, trunk_learning_rate)
+        own_rate = given.learning_rate if recover_learning_rate is None else recover_learning_rate
+        self.learning_rates = (head_learning_rate, trunk_learning_rate, own_rate)
         self.adversarial_encoder = adversarial_encoder
         self.trunk_warms_up = trunk_warms_up
 
@@ -162,9 +165,7 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
         """One step of all modules on the images of a batch (B, C, 64, 64); two are the least."""
         order = self.hparams.get("step_order", "joint")
         logs = logs_now(self, steps_per_batch(order, self.recover is not None))
-        real = self._signed(images_in(batch))
-        take = released_step if order == "released" else joint_step
-        metrics = take(self, real, *self.optimizers())
+        metrics = self.take_step(batch)
         average_batch_statistics(self)
         if self.averaged is not None:
             self.averaged.update_parameters(self.autoencoder)
@@ -174,6 +175,25 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
             self.log_dict({f"train/{name}": value.detach() for name, value in metrics.items()})
         # Not minimised as such: a look at whether any loss has stopped being a number.
         return torch.stack([value.detach().float() for value in metrics.values()]).sum()
+
+    def take_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One step of all modules on a batch; scalars to log."""
+        take = released_step if self.hparams.get("step_order") == "released" else joint_step
+        return take(self, self._signed(images_in(batch)), *self.optimizers())  # type: ignore[misc]
+
+    def draw_prior(self, like: Tensor, attributes: Tensor | None) -> tuple[tuple[Tensor, Tensor] | None, Tensor]:
+        """Mean and log-variance of the prior, None for N(0, 1), and a draw from it in the shape of `like`."""
+        return None, torch.randn_like(like)
+
+    def judging(self) -> Judging:
+        """How the discriminator is trained."""
+        given = self.hparams
+        return Judging(
+            gate=self.gate.opens,
+            loss=given.adversarial_loss,
+            gradient_penalty=given.gradient_penalty,
+            moves_transformed=given.get("moves_transformed", False),
+        )
 
     def on_train_epoch_end(self) -> None:
         """Lower the learning rates by their schedule."""
@@ -192,25 +212,36 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
         """Posterior means (B, D)."""
         return {"features": self.encode(images_in(batch))}
 
-    def configure_optimizers(self) -> Any:
-        """Adam for autoencoder and discriminator; LSTMs learn at LR / T; all rates are halved every so many epochs."""
-        given = self.hparams
+    def parameter_groups(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The optimizers' groups, of the autoencoder and of discriminator and q_psi, with their first learning rates.
+
+        LSTMs learn at LR / T.
+        """
+        rate = self.hparams.learning_rate
         recurrent = recurrent_parameters(self.autoencoder)
         ids = {id(parameter) for parameter in recurrent}
         others = [parameter for parameter in self.autoencoder.parameters() if id(parameter) not in ids]
-        groups = [{"params": others, "lr": given.learning_rate}]
+        groups: list[dict[str, Any]] = [{"params": others, "lr": rate}]
         if recurrent:
-            groups.append({"params": recurrent, "lr": given.learning_rate / self.num_steps})
-        head_rate, trunk_rate = self.learning_rates
-        judges = [
-            {"params": self.discriminator.head_parameters(), "lr": head_rate, "warms_up": True},
-            {"params": list(self.discriminator.trunk.parameters()), "lr": trunk_rate, "warms_up": self.trunk_warms_up},
+            groups.append({"params": recurrent, "lr": rate / self.num_steps})
+        discriminator = self.discriminator
+        head_rate, trunk_rate, recover_rate = self.learning_rates
+        trunk = [*discriminator.trunk.parameters(), *discriminator.joining_parameters()]
+        judges: list[dict[str, Any]] = [
+            {"params": discriminator.head_parameters(), "lr": head_rate, "warms_up": True},
+            {"params": trunk, "lr": trunk_rate, "warms_up": self.trunk_warms_up},
         ]
         if self.recover is not None:
-            judges.append({"params": list(self.recover.parameters()), "lr": given.learning_rate, "warms_up": False})
+            judges.append({"params": list(self.recover.parameters()), "lr": recover_rate, "warms_up": False})
+        return groups, judges
+
+    def configure_optimizers(self) -> Any:
+        """Adam for autoencoder and discriminator; all rates are halved every so many epochs."""
+        given = self.hparams
         configured = []
-        for parameters in (groups, judges):
-            optimizer = torch.optim.Adam(parameters, betas=(given.beta1, 0.999), eps=1e-8)
+        betas = given.beta1, given.get("discriminator_beta1", given.beta1)
+        for parameters, beta1 in zip(self.parameter_groups(), betas, strict=True):
+            optimizer = torch.optim.Adam(parameters, betas=(beta1, 0.999), eps=1e-8)
             schedule = torch.optim.lr_scheduler.StepLR(optimizer, given.halving_period_epochs, gamma=0.5)
             configured.append({"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}})
         return configured
@@ -222,11 +253,15 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
         seed_by_rank(self)
 
     def autoencoding_loss(
-        self, images: Tensor, generated: Tensor, posterior: tuple[Tensor, Tensor]
+        self,
+        images: Tensor,
+        generated: Tensor,
+        posterior: tuple[Tensor, Tensor],
+        prior: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """L_recon + sum of alpha_t KL_t, and its terms, the KL divergence in nats per image."""
         reconstruction = F.mse_loss(generated.float(), images.float())
-        divergences = block_kl(*posterior, self.num_steps).mean(0)
+        divergences = block_kl(*posterior, self.num_steps, prior).mean(0)
         weights = divergences.new_tensor(self.kl_weights)
         loss = reconstruction + (weights * divergences).sum()
         return loss, {"loss": loss, "reconstruction": reconstruction, "kl": divergences.sum()}
@@ -236,8 +271,11 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
         posterior = self._trained().infer(images)
         generated, _ = self._trained().generate(posterior[0])
         _, terms = self.autoencoding_loss(images, generated, posterior)
+        self._log_terms(terms, stage, len(images))
+
+    def _log_terms(self, terms: dict[str, Tensor], stage: str, batch_size: int) -> None:
         values = {f"{stage}/{name}": value for name, value in terms.items()}
-        self.log_dict(values, batch_size=len(images), sync_dist=True)
+        self.log_dict(values, batch_size=batch_size, sync_dist=True)
 
     def _signed(self, images: Tensor) -> Tensor:
         signed = to_signed(images, self.image_shape)

@@ -36,7 +36,9 @@ def steps_per_batch(order: StepOrder, recovers: bool) -> int:
     return 2 if order == "joint" else 3 + 2 * recovers
 
 
-def joint_step(module: AdversarialAutoencoder, real: Tensor, generator: Any, judge: Any) -> dict[str, Tensor]:
+def joint_step(
+    module: AdversarialAutoencoder, real: Tensor, generator: Any, judge: Any, attributes: Tensor | None = None
+) -> dict[str, Tensor]:
     """All gradients at the same weights, then one Adam step of every module.
 
     Args:
@@ -44,21 +46,24 @@ def joint_step(module: AdversarialAutoencoder, real: Tensor, generator: Any, jud
         real: (B, C, 64, 64) in [-1, 1].
         generator: optimizer of the autoencoder.
         judge: optimizer of the discriminator and q_psi.
+        attributes: (B, N) that the images have, for methods that are conditioned on them.
 
     Returns:
         Scalars to log.
     """
     network = module.autoencoder
-    posterior, latent = draw_posterior(network, real)
-    latents = (latent, torch.randn_like(latent))
+    condition = () if attributes is None else (attributes,)
+    posterior, latent = draw_posterior(network, real, *condition)
+    prior, drawn = module.draw_prior(latent, attributes)
+    latents = (latent, drawn)
     if module.hparams.shared_statistics:
-        images, u = network.generate(torch.cat(latents))
+        images, u = network.generate(torch.cat(latents), *(torch.cat([each, each]) for each in condition))
         half = len(real)
         generated, transformed = (images[:half], images[half:]), (u[:half], u[half:])
     else:
-        (first, first_u), (second, second_u) = (network.generate(each) for each in latents)
+        (first, first_u), (second, second_u) = (network.generate(each, *condition) for each in latents)
         generated, transformed = (first, second), (first_u, second_u)
-    loss, terms = module.autoencoding_loss(real, generated[0], posterior)
+    loss, terms = module.autoencoding_loss(real, generated[0], posterior, prior)
     found = adversarial_gradients(
         module.discriminator,
         module.recover,
@@ -66,10 +71,8 @@ def joint_step(module: AdversarialAutoencoder, real: Tensor, generator: Any, jud
         generated,
         transformed,
         module.sample_weights,
-        gate=module.gate.opens,
-        loss=module.hparams.adversarial_loss,
-        gradient_penalty=module.hparams.gradient_penalty,
-        moves_transformed=module.hparams.get("moves_transformed", False),
+        module.judging(),
+        attributes,
     )
     parameters = list(network.parameters())
     set_gradients(parameters, _autoencoder_gradients(module, parameters, loss, generated, transformed, found))
@@ -147,9 +150,10 @@ def _generated_pass(
 
 def _judge_pass(module: AdversarialAutoencoder, real: Tensor, fakes: Sequence[Tensor], judge: Any) -> dict[str, Tensor]:
     """Step the discriminator on half real, a quarter reconstructed, a quarter sampled images, if the gate opens."""
-    rows, reconstructed, sampled = discriminator_rows(len(real), real.device)
-    logits = module.discriminator(torch.cat([real[rows], fakes[0][reconstructed], fakes[1][sampled]]))
-    parts = logits[: len(rows)], logits[len(rows) :]
+    rows = discriminator_rows(len(real), device=real.device)
+    shown = [real[rows["real"]], fakes[0][rows["reconstruction"]], fakes[1][rows["sample"]]]
+    logits = module.discriminator(torch.cat(shown))
+    parts = logits[: len(shown[0])], logits[len(shown[0]) :]
     loss = discriminator_loss(*parts, module.hparams.adversarial_loss)
     accuracy = discriminator_accuracy(parts[0].detach(), parts[1].detach())
     opens = module.gate.opens(accuracy)
@@ -162,10 +166,15 @@ def _judge_pass(module: AdversarialAutoencoder, real: Tensor, fakes: Sequence[Te
     return {"discriminator_loss": loss, "discriminator_accuracy": accuracy}
 
 
-def draw_posterior(network: Any, images: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Posterior (mean, log-variance) of images and a draw from it, all (B, C, H, W)."""
-    mean, log_variance = network.infer(images)
-    return (mean, log_variance), mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+def draw_posterior(network: Any, images: Tensor, *condition: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Posterior (mean, log-variance) of images, and attributes if given, and a draw from it, all (B, C, H, W)."""
+    mean, log_variance = network.infer(images, *condition)
+    return (mean, log_variance), draw_gaussian(mean, log_variance)
+
+
+def draw_gaussian(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """A draw from N(mean, exp(log_variance)), differentiable with respect to both; the noise has their shape."""
+    return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
 
 
 def take_step(optimizer: Any, parameters: Sequence[nn.Parameter], recurrent: Sequence[nn.Parameter] = ()) -> None:

@@ -20,7 +20,11 @@ def from_blocks(blocks: Tensor, shape: tuple[int, int, int]) -> Tensor:
     return blocks.reshape(blocks.shape[0], *shape)
 
 
-class ChannelRecurrence(nn.Module):
+class Recurrent:
+    """Marks modules whose parameters learn at LR / T and have limited gradients (thesis, appendix 5.D; as released)."""
+
+
+class ChannelRecurrence(Recurrent, nn.Module):
     """LSTM over blocks and one linear layer that all steps share; the outputs are channel blocks of a latent tensor.
 
     Args:
@@ -52,10 +56,7 @@ class ChannelRecurrence(nn.Module):
         self.norm = nn.BatchNorm1d(hidden_size) if batch_norm else None
         self.output = nn.Linear(hidden_size, math.prod(latent_shape) // num_steps)
         nn.init.zeros_(self.output.bias)
-        for layer in range(num_layers):
-            # Rows of the bias: input, forget, cell and output gate.
-            bias = getattr(self.lstm, f"bias_ih_l{layer}")
-            nn.init.ones_(bias.data[hidden_size : 2 * hidden_size])
+        open_forget_gates(self.lstm)
 
     def forward(self, blocks: Tensor) -> Tensor:
         """Blocks (B, T, input_size) to a latent tensor (B, C, H, W)."""
@@ -63,6 +64,14 @@ class ChannelRecurrence(nn.Module):
         if self.norm is not None:
             hidden = self.norm(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
         return from_blocks(self.output(hidden), self.latent_shape)
+
+
+def open_forget_gates(lstm: nn.LSTM) -> None:
+    """Let the forget gates' first bias be one in every layer, as released."""
+    for layer in range(lstm.num_layers):
+        # Rows of the bias: input, forget, cell and output gate.
+        bias = getattr(lstm, f"bias_ih_l{layer}")
+        nn.init.ones_(bias.data[lstm.hidden_size : 2 * lstm.hidden_size])
 
 
 class AdditiveTensor(nn.Module):
@@ -88,6 +97,6 @@ def check_steps(latent_channels: int, num_steps: int) -> None:
 
 
 def recurrent_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """Parameters of all channel recurrences in a network."""
-    found = [module for module in network.modules() if isinstance(module, ChannelRecurrence)]
-    return [parameter for module in found for parameter in module.parameters()]
+    """Parameters of all `Recurrent` modules in a network."""
+    found = [module for module in network.modules() if isinstance(module, Recurrent)]
+    return [parameter for module in found for parameter in module.parameters()]  # type: ignore[attr-defined]

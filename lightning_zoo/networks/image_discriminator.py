@@ -70,6 +70,8 @@ class ImageDiscriminator(nn.Module):
         num_kernels: of the batch discrimination.
         dropout: probability.
         spectral: divide each weight by its largest singular value (Miyato et al. 2018).
+        stem: what images go through first; `image_channels` are then those of its output.
+        joined_size: values per image that the head reads; None for those of the trunk's features.
     """
 
     def __init__(
@@ -81,15 +83,17 @@ class ImageDiscriminator(nn.Module):
         num_kernels: int = 100,
         dropout: float = 0.5,
         spectral: bool = False,
+        stem: nn.Module | None = None,
+        joined_size: int | None = None,
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = [] if stem is None else [stem]
         for inputs, outputs, kernel in zip((image_channels, *widths), widths, (5, 5, 5, 3), strict=False):
             convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
             layers += [convolution, nn.MaxPool2d(2), nn.ReLU(), UnscaledDropout(dropout, whole_channels=True)]
         self.trunk = nn.Sequential(*layers)
         self.feature_shape = (widths[-1], 4, 4)
-        self.hidden = nn.Linear(widths[-1] * 16, hidden_size)
+        self.hidden = nn.Linear(widths[-1] * 16 if joined_size is None else joined_size, hidden_size)
         self.dropout = UnscaledDropout(dropout)
         self.batch_discrimination = BatchDiscrimination(hidden_size, num_kernels)
         self.output = nn.Linear(hidden_size + num_kernels, 1)
@@ -101,19 +105,28 @@ class ImageDiscriminator(nn.Module):
                     spectral_norm(layer)
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """All parameters that are not the trunk's."""
-        return [parameter for name, parameter in self.named_parameters() if not name.startswith("trunk.")]
+        """All parameters that are neither the trunk's nor those by which attributes join its features."""
+        others = {id(parameter) for parameter in [*self.trunk.parameters(), *self.joining_parameters()]}
+        return [parameter for parameter in self.parameters() if id(parameter) not in others]
 
-    def logits(self, features: Tensor) -> Tensor:
+    def joining_parameters(self) -> list[nn.Parameter]:
+        """Those by which attributes join the trunk's features; none here."""
+        return []
+
+    def joined(self, features: Tensor, attributes: Tensor | None = None) -> Tensor:
+        """Trunk features (B, F, 4, 4), joined by attributes (B, N) where a discriminator reads them."""
+        return features
+
+    def logits(self, features: Tensor, attributes: Tensor | None = None) -> Tensor:
         """Trunk features (B, F, 4, 4) of one batch to logits (B,) of being real, in float32."""
-        hidden = F.normalize(self.hidden(features.flatten(1)), dim=1)
+        hidden = F.normalize(self.hidden(self.joined(features, attributes).flatten(1)), dim=1)
         hidden = self.batch_discrimination(self.dropout(hidden).relu())
         logits: Tensor = self.output(hidden)
         return logits.squeeze(1).float()
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, attributes: Tensor | None = None) -> Tensor:
         """Images (B, C, 64, 64) in [-1, 1] to logits (B,)."""
-        return self.logits(self.trunk(images))
+        return self.logits(self.trunk(images), attributes)
 
 
 class LatentReconstruction(nn.Module):

@@ -13,6 +13,42 @@ NORM_MOMENTUM = 0.9
 """Weight of a batch in the running statistics, as released."""
 
 
+def encoding_layers(input_channels: int, base_channels: int, norm_momentum: float) -> list[nn.Module]:
+    """The stages from (input_channels, 64, 64) to features (8 b, 4, 4)."""
+    b = base_channels
+
+    def stage(inputs: int, outputs: int, kernel: int, stride: int, activation: nn.Module) -> list[nn.Module]:
+        convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+        return [convolution, nn.BatchNorm2d(outputs, eps=1e-6, momentum=norm_momentum), activation]
+
+    return [
+        *stage(input_channels, b, 5, 2, CReLU()),  # (2 b, 32, 32)
+        *stage(2 * b, 2 * b, 3, 2, CReLU()),  # (4 b, 16, 16)
+        *stage(4 * b, 4 * b, 3, 2, CReLU()),  # (8 b, 8, 8)
+        *stage(8 * b, 8 * b, 3, 1, nn.LeakyReLU(0.1, inplace=True)),
+        *stage(8 * b, 8 * b, 3, 2, CReLU()),  # (16 b, 4, 4)
+        *stage(16 * b, 8 * b, 3, 1, nn.LeakyReLU(0.1, inplace=True)),  # (8 b, 4, 4)
+    ]
+
+
+def decoding_layers(base_channels: int, norm_momentum: float) -> list[nn.Module]:
+    """The doublings from features (8 b, 4, 4) to (2 b, 64, 64)."""
+    b = base_channels
+
+    def normalised(layer: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
+        norm = nn.BatchNorm2d(layer.out_channels, eps=1e-6, momentum=norm_momentum)
+        return [layer, norm, nn.LeakyReLU(0.1, inplace=True)]
+
+    return [
+        *normalised(nn.ConvTranspose2d(8 * b, 8 * b, 4, 2, 1)),  # (8 b, 8, 8)
+        *normalised(nn.Conv2d(8 * b, 8 * b, 3, padding=1)),
+        *normalised(nn.ConvTranspose2d(8 * b, 4 * b, 4, 2, 1)),  # (4 b, 16, 16)
+        *normalised(nn.ConvTranspose2d(4 * b, 2 * b, 4, 2, 1)),  # (2 b, 32, 32)
+        *normalised(nn.ConvTranspose2d(2 * b, 2 * b, 4, 2, 1)),  # (2 b, 64, 64)
+        *normalised(nn.Conv2d(2 * b, 2 * b, 3, padding=1)),
+    ]
+
+
 class ImageEncoder(nn.Module):
     """Five strided stages with concatenated ReLUs, 64x64 images to 4x4 features.
 
@@ -26,22 +62,8 @@ class ImageEncoder(nn.Module):
         self, image_channels: int = 3, base_channels: int = 32, *, norm_momentum: float = NORM_MOMENTUM
     ) -> None:
         super().__init__()
-        b = base_channels
-        self.feature_shape = (8 * b, 4, 4)
-
-        def stage(inputs: int, outputs: int, kernel: int, stride: int, activation: nn.Module) -> list[nn.Module]:
-            convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
-            return [convolution, nn.BatchNorm2d(outputs, eps=1e-6, momentum=norm_momentum), activation]
-
-        self.layers = nn.Sequential(
-            CReLU(),
-            *stage(2 * image_channels, b, 5, 2, CReLU()),  # (2 b, 32, 32)
-            *stage(2 * b, 2 * b, 3, 2, CReLU()),  # (4 b, 16, 16)
-            *stage(4 * b, 4 * b, 3, 2, CReLU()),  # (8 b, 8, 8)
-            *stage(8 * b, 8 * b, 3, 1, nn.LeakyReLU(0.1, inplace=True)),
-            *stage(8 * b, 8 * b, 3, 2, CReLU()),  # (16 b, 4, 4)
-            *stage(16 * b, 8 * b, 3, 1, nn.LeakyReLU(0.1, inplace=True)),  # (8 b, 4, 4)
-        )
+        self.feature_shape = (8 * base_channels, 4, 4)
+        self.layers = nn.Sequential(CReLU(), *encoding_layers(2 * image_channels, base_channels, norm_momentum))
         initialise_as_released(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -63,21 +85,10 @@ class ImageDecoder(nn.Module):
         self, image_channels: int = 3, base_channels: int = 32, *, norm_momentum: float = NORM_MOMENTUM
     ) -> None:
         super().__init__()
-        b = base_channels
-        self.feature_shape = (8 * b, 4, 4)
-
-        def normalised(layer: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
-            norm = nn.BatchNorm2d(layer.out_channels, eps=1e-6, momentum=norm_momentum)
-            return [layer, norm, nn.LeakyReLU(0.1, inplace=True)]
-
+        self.feature_shape = (8 * base_channels, 4, 4)
         self.layers = nn.Sequential(
-            *normalised(nn.ConvTranspose2d(8 * b, 8 * b, 4, 2, 1)),  # (8 b, 8, 8)
-            *normalised(nn.Conv2d(8 * b, 8 * b, 3, padding=1)),
-            *normalised(nn.ConvTranspose2d(8 * b, 4 * b, 4, 2, 1)),  # (4 b, 16, 16)
-            *normalised(nn.ConvTranspose2d(4 * b, 2 * b, 4, 2, 1)),  # (2 b, 32, 32)
-            *normalised(nn.ConvTranspose2d(2 * b, 2 * b, 4, 2, 1)),  # (2 b, 64, 64)
-            *normalised(nn.Conv2d(2 * b, 2 * b, 3, padding=1)),
-            nn.Conv2d(2 * b, image_channels, 3, padding=1),
+            *decoding_layers(base_channels, norm_momentum),
+            nn.Conv2d(2 * base_channels, image_channels, 3, padding=1),
             nn.Tanh(),
         )
         initialise_as_released(self)
