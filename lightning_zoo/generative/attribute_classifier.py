@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_zoo.generative.attribute_names import columns_of
 from lightning_zoo.generative.image_classifier import ImageClassifier
 from lightning_zoo.generative.images import images_in
 from lightning_zoo.metrics.attribute_accuracy import AttributeAccuracy, constant_accuracy
@@ -25,7 +26,7 @@ class AttributeClassifier(ImageClassifier):
 
     Args:
         image_shape: channels, height and width of the images; None takes those of the data.
-        attribute_names: of the N attributes; None takes those of the data.
+        attribute_names: of the N attributes, some of the data's in any order; None takes all of the data.
         base_channels: width of the first convolution, 64 in VGG11; there are eight times as many features.
         dropout: share of the features that is dropped in training.
         learning_rate: of AdamW, in the first epoch.
@@ -34,7 +35,8 @@ class AttributeClassifier(ImageClassifier):
         initial_weights: file of torchvision's `vgg11_bn` (or `vgg11`) weights to start from.
 
     Raises:
-        ValueError: for images that are not square or smaller than 28x28, or a number out of range.
+        ValueError: for images that are not square or smaller than 28x28, a number out of range, or names that the
+            data have not.
     """
 
     frequencies: Tensor
@@ -52,6 +54,7 @@ class AttributeClassifier(ImageClassifier):
         initial_weights: str | None = None,
     ) -> None:
         super().__init__()
+        self._columns: list[int] | None = None
         self.save_hyperparameters()
         self._check_options()
         if image_shape is not None and attribute_names is not None:
@@ -64,15 +67,17 @@ class AttributeClassifier(ImageClassifier):
 
     def _fill_from_data(self) -> None:
         super()._fill_from_data()
+        data = getattr(self.trainer, "datamodule", None)
+        names = getattr(data, "attribute_names", None)
         if self.hparams["attribute_names"] is None:
-            data = getattr(self.trainer, "datamodule", None)
-            names = getattr(data, "attribute_names", None)
             if not names:
                 raise ValueError(
                     f"attribute_names is not set and the data ({type(data).__name__}) have none: use data with "
                     "attributes (CelebA), or set --model.attribute_names"
                 )
             self.hparams["attribute_names"] = [str(name) for name in names]
+        if names and list(names) != self.hparams["attribute_names"]:
+            self._columns = columns_of(self.attribute_names, names, "the data")
 
     def _build(self) -> None:
         number = len(self.attribute_names)
@@ -86,8 +91,9 @@ class AttributeClassifier(ImageClassifier):
         """Count how many of the training images have each attribute."""
         attributes_of = getattr(getattr(self.trainer, "datamodule", None), "attributes_of", None)
         attributes = attributes_of("train") if attributes_of is not None else None
-        if attributes is not None and attributes.shape[1] == len(self.frequencies):
-            yes, no = ((attributes == value).sum(0, dtype=torch.float64) for value in (1, -1))
+        if attributes is not None:
+            own = self._own(attributes)
+            yes, no = ((own == value).sum(0, dtype=torch.float64) for value in (1, -1))
             self.frequencies.copy_(yes / (yes + no))
 
     def logits(self, images: Tensor) -> Tensor:
@@ -96,11 +102,24 @@ class AttributeClassifier(ImageClassifier):
 
     def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Cross-entropy in nats, the mean over images and attributes, logits (B, N) and attributes (B, N)."""
-        attributes = _attributes_of(batch, self.attribute_names)
+        if "attributes" not in batch:
+            raise ValueError(f"the batch has {', '.join(sorted(batch))} but no attributes: use data with attributes")
+        attributes = self._own(batch["attributes"])
         logits = self.logits(images_in(batch)).float()
         known = (attributes != 0).float()
         losses = F.binary_cross_entropy_with_logits(logits, (attributes > 0).float(), known, reduction="sum")
         return losses / known.sum().clamp(min=1), logits.detach(), attributes
+
+    def _own(self, attributes: Tensor) -> Tensor:
+        """The columns (B, N) that this classifier tells."""
+        number = len(self.attribute_names)
+        if self._columns is not None:
+            return attributes[:, self._columns]
+        if attributes.shape[1] != number:
+            raise ValueError(
+                f"the classifier was built for {number} attributes per image, the batch has {attributes.shape[1]}"
+            )
+        return attributes
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Cross-entropy of one batch."""
@@ -148,14 +167,3 @@ class AttributeClassifier(ImageClassifier):
         features = self.features(images_in(batch))
         logits = self.logits_of(features)
         return {"features": features, "logits": logits, "predictions": torch.where(logits > 0, 1, -1).to(torch.int8)}
-
-
-def _attributes_of(batch: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
-    if "attributes" not in batch:
-        raise ValueError(f"the batch has {', '.join(sorted(batch))} but no attributes: use data with attributes")
-    attributes = batch["attributes"]
-    if attributes.shape[1] != len(names):
-        raise ValueError(
-            f"the classifier was built for {len(names)} attributes per image, the batch has {attributes.shape[1]}"
-        )
-    return attributes
