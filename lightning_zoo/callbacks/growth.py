@@ -22,8 +22,10 @@ class GrowthSchedule:
 
     Args:
         sizes: to grow to, each twice the one before; training begins at half of the first.
-        stage_epochs: epochs between two growths, and before the first; None divides all epochs evenly.
-        fade_epochs: how long alpha rises; None for half of ``stage_epochs``, 0 begins at 1.
+        stage_epochs: epochs between two growths, and before the first; None divides all epochs evenly; 0, for a single
+            size, grows at once.
+        fade_epochs: how long alpha rises; None for half of ``stage_epochs``, or of all epochs if that is 0; 0 begins
+            at 1.
         per: alpha changes from "epoch" to epoch (as released), or from "step" to step.
 
     Raises:
@@ -41,8 +43,8 @@ class GrowthSchedule:
             raise ValueError(f"sizes must begin with an even number, got {list(sizes)}")
         if any(after != 2 * before for before, after in pairwise(sizes)):
             raise ValueError(f"sizes must double from one to the next, got {list(sizes)}")
-        if stage is not None and stage < 1:
-            raise ValueError(f"stage_epochs must be at least 1, got {stage}")
+        if stage is not None and stage < (len(sizes) > 1):
+            raise ValueError(f"stage_epochs must be at least {int(len(sizes) > 1)}, got {stage}")
         if fade is not None and not 0 <= fade < float("inf"):
             raise ValueError(f"fade_epochs must not be negative, got {fade}")
         if stage is not None and fade is not None and len(sizes) > 1 and fade > stage:
@@ -63,24 +65,32 @@ class GrowthSchedule:
         Raises:
             ValueError: if the last growth would come after ``max_epochs``, or if these are unlimited and not divisible.
         """
-        length, stages = self.stage_epochs, len(self.sizes) + 1
-        if length is None and max_epochs == UNLIMITED:
+        growths = len(self.sizes)
+        if self.stage_epochs is None and max_epochs == UNLIMITED:
             raise ValueError("stage_epochs is needed where max_epochs is unlimited; give one of the two")
-        length = max_epochs // stages if length is None else length
-        if max_epochs != UNLIMITED and (length < 1 or (stages - 1) * length >= max_epochs):
-            begins = f"epoch {(stages - 1) * length}" if length else f"{stages} stages"
+        length = max(max_epochs // (growths + 1), 1) if self.stage_epochs is None else self.stage_epochs
+        if max_epochs != UNLIMITED and growths * length >= max_epochs:
             raise ValueError(
-                f"max_epochs={max_epochs} ends before the growth to {self.sizes[-1]} ({begins}); "
+                f"max_epochs={max_epochs} ends before the growth to {self.sizes[-1]} in epoch {growths * length}; "
                 "raise it, or lower stage_epochs"
             )
         return length
 
     def fade(self, max_epochs: int) -> float:
-        """Epochs that alpha takes from 0 to 1; errors as of `stage`."""
-        return self.stage(max_epochs) / 2 if self.fade_epochs is None else self.fade_epochs
+        """Epochs that alpha takes from 0 to 1.
+
+        Raises:
+            ValueError: as of `stage`, or for half of unlimited epochs.
+        """
+        if self.fade_epochs is not None:
+            return self.fade_epochs
+        whole = self.stage(max_epochs) or max_epochs
+        if whole == UNLIMITED:
+            raise ValueError("fade_epochs is needed where stage_epochs is 0 and max_epochs unlimited")
+        return whole / 2
 
     def at(self, epoch: int, done: float, max_epochs: int) -> tuple[int, float]:
-        """The resolution and its alpha; errors as of `stage`.
+        """The resolution and its alpha; errors as of `fade`.
 
         Args:
             epoch: counted from 0.
@@ -88,7 +98,7 @@ class GrowthSchedule:
             max_epochs: of the run.
         """
         stage = self.stage(max_epochs)
-        growths = min(epoch // stage, len(self.sizes))
+        growths = min(epoch // stage, len(self.sizes)) if stage else 1
         if not growths:
             return self.first_size, 1.0
         since = epoch - growths * stage + (done if self.per == "step" else 0.0)
@@ -96,7 +106,7 @@ class GrowthSchedule:
         return self.sizes[growths - 1], 1.0 if since >= fade else since / fade
 
     def ends_fading(self, max_epochs: int) -> bool:
-        """Whether training goes on after the last resolution has faded in; errors as of `stage`."""
+        """Whether training goes on after the last resolution has faded in; errors as of `fade`."""
         last = len(self.sizes) * self.stage(max_epochs)
         return max_epochs == UNLIMITED or last + self.fade(max_epochs) <= max_epochs - (self.per == "epoch")
 

@@ -25,9 +25,10 @@ class ProgressiveGrowth(Callback):
     Logged beside the other metrics of a step: `train/image_size` and `train/fade`, alpha of the newest resolution.
 
     Args:
-        sizes: to grow to, each twice the one before, the first twice the method's `image_size`.
-        stage_epochs: epochs between two growths, and before the first; null divides all epochs evenly.
-        fade_epochs: how long the new resolution fades in; null for half of stage_epochs.
+        sizes: to grow to, each twice the one before, the first twice the method's `first_size`.
+        stage_epochs: epochs between two growths, and before the first; null divides all epochs evenly; 0, for a single
+            size, grows at once, as after `initial_weights`.
+        fade_epochs: how long the new resolution fades in; null for half of stage_epochs, or of all epochs if that is 0.
         per: the new resolution's share rises per "epoch" (released) or per "step".
         learning_rate: that the method would have been given at the grown sizes (0.0003 after 0.001 as released); all
             rates change in proportion and their schedules begin again at each growth. null leaves rates and schedules
@@ -59,9 +60,9 @@ class ProgressiveGrowth(Callback):
         name = type(module).__name__
         if not callable(getattr(module, "grow", None)):
             raise ValueError(f"ProgressiveGrowth: {name} does not grow; leave the callback out of trainer.callbacks")
-        sizes, first = list(self.schedule.sizes), module.hparams.image_size
+        sizes, first = list(self.schedule.sizes), module.hparams.first_size
         if self.schedule.first_size != first:
-            raise ValueError(f"ProgressiveGrowth: sizes {sizes} must begin with {2 * first}, twice {name}'s image_size")
+            raise ValueError(f"ProgressiveGrowth: sizes {sizes} must begin with {2 * first}, twice {name}'s first_size")
         served = getattr(trainer.datamodule, "image_size", None)  # type: ignore[attr-defined]
         if served is not None and served < sizes[-1]:
             raise ValueError(
@@ -153,9 +154,7 @@ def _regroup_all(trainer: L.Trainer, module: Any) -> None:
 
 
 def _restart_all(trainer: L.Trainer, module: Any, factor: float) -> None:
-    # Rates as configured, not as they are: a second growth must not scale what the first one has scaled.
-    configured = [each["optimizer"] for each in module.configure_optimizers()]
+    # The method's own rates, not the present ones: a second growth must not scale what the first one has scaled.
     schedules = {id(config.scheduler.optimizer): config.scheduler for config in trainer.lr_scheduler_configs}
-    for optimizer, fresh in zip(trainer.optimizers, configured, strict=True):
-        rates = [factor * group["initial_lr"] for group in fresh.param_groups]
-        restart(schedules[id(optimizer)], rates)
+    for optimizer, groups in zip(trainer.optimizers, module.parameter_groups(), strict=True):
+        restart(schedules[id(optimizer)], [factor * group["lr"] for group in groups])
