@@ -146,6 +146,11 @@ class ImageData(L.LightningDataModule):
         """
         return self._splits[split if split in self._splits else "val"].attributes
 
+    def attributes_of(self, split: str) -> Tensor | None:
+        """The attributes int8 (M, A) of a split's images, in their order; None where there are none. After `setup`."""
+        rows = self._splits.get(split)
+        return None if rows is None else rows.attributes
+
     def train_dataloader(self) -> IndexBatches:
         """Every training image once per epoch, another order each epoch; a last batch that is not full is left out."""
         return self._loader("train")

@@ -25,9 +25,7 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * terms.flatten(1).sum(1)
 
 
-def gaussian_kl_between(
-    mean: Tensor, log_variance: Tensor, prior_mean: Tensor, prior_log_variance: Tensor
-) -> Tensor:
+def gaussian_kl_between(mean: Tensor, log_variance: Tensor, prior_mean: Tensor, prior_log_variance: Tensor) -> Tensor:
     """KL divergence of N(mean, exp(log_variance)) from N(prior_mean, exp(prior_log_variance)), all diagonal.
 
     The regulariser of a conditional VAE whose prior is learned (Shang & Sohn 2019; thesis, section 6.3.1).
@@ -54,9 +52,7 @@ def gaussian_kl_between(
     return 0.5 * terms.flatten(1).sum(1)
 
 
-def block_kl(
-    mean: Tensor, log_variance: Tensor, num_steps: int, prior: tuple[Tensor, Tensor] | None = None
-) -> Tensor:
+def block_kl(mean: Tensor, log_variance: Tensor, num_steps: int, prior: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """KL divergence of each block of latent channels (Shang et al. 2018, eq. 5.1, without its weights).
 
     Args:

@@ -1,7 +1,7 @@
 """The ways of attributes into encoder, prior and generator (Shang & Sohn 2019; thesis, sections 6.3.1, 6.4.1, 6.4.2).
 
-Attributes (B, N) become what each of T time steps reads, (B, T, N): the same for all, or masked by attention. Layers and
-initial weights are as released; the fully connected ones, without recurrency, have T = 1.
+Attributes (B, N) become what each of T time steps reads, (B, T, N): the same for all, or masked by attention. Layers
+and initial weights are as released; the fully connected ones, without recurrency, have T = 1.
 """
 
 import math
@@ -229,9 +229,7 @@ class AttributedRecurrence(ChannelRecurrence):
     ) -> None:
         check_steps(latent_shape[0], num_steps)
         size = math.prod(latent_shape) // num_steps
-        super().__init__(
-            2 * size, latent_shape, num_steps=num_steps, hidden_size=hidden_size, num_layers=num_layers
-        )
+        super().__init__(2 * size, latent_shape, num_steps=num_steps, hidden_size=hidden_size, num_layers=num_layers)
         self.attributes = AttributeBlocks(num_attributes, size)
 
     def forward(self, blocks: Tensor, steps: Tensor) -> Tensor:  # type: ignore[override]
@@ -275,7 +273,7 @@ class AttributedProjection(ConvolutionalProjection):
         return self.recurrence(to_blocks(latent, self.num_steps), steps)
 
     def features(self, transformed: Tensor) -> Tensor:
-        """u (B, C, H, W) to features (B, F, H, W)."""
+        """U (B, C, H, W) to features (B, F, H, W)."""
         return super().features(self.shift(transformed))
 
 

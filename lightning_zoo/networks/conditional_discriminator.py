@@ -60,7 +60,8 @@ class ConditionalDiscriminator(ImageDiscriminator):
     """Widths b, 2 b, 4 b, 8 b behind a stem that may grow, attributes beside the features, a head as without them.
 
     Args:
-        stem: images to (b, 64, 64).
+        stem: images to (input_channels, 64, 64); None where the first convolution reads images.
+        input_channels: of the first convolution.
         base_channels: b.
         join: features and attributes to what the head reads, of ``join.shape``.
         hidden_size: of the head.
@@ -70,7 +71,8 @@ class ConditionalDiscriminator(ImageDiscriminator):
 
     def __init__(
         self,
-        stem: nn.Module,
+        stem: nn.Module | None,
+        input_channels: int,
         base_channels: int,
         join: BlockJoin | LinearJoin,
         *,
@@ -80,7 +82,7 @@ class ConditionalDiscriminator(ImageDiscriminator):
     ) -> None:
         b = base_channels
         super().__init__(
-            b,
+            input_channels,
             (b, 2 * b, 4 * b, 8 * b),
             hidden_size=hidden_size,
             dropout=dropout,
