@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from lightning_zoo.callbacks.sample_grid import evaluating
-from lightning_zoo.metrics.feature_extractors import Extractor, extract_all, make_extractor
+from lightning_zoo.callbacks.sample_grid import averaged_to, evaluating
+from lightning_zoo.metrics.feature_extractors import Extractor, as_unit, extract_all, make_extractor
 from lightning_zoo.metrics.image_quality import check_possible, checked_metrics, measure
 
 _BATCH = 100
@@ -29,7 +29,8 @@ class SampleQuality(Callback):
     With several processes each extracts features of its share, all shares are gathered, and every process computes the
     same values. Samples are those of the same latent variables each time. Nothing is drawn from the global random
     generators, and the extractor is no part of the method, so that a run is the same with and without this callback.
-    The real images are those of the first validation that is measured, as far as it goes.
+    The real images are those of the first validation that is measured, as far as it goes. Where their side is a
+    whole multiple of the method's they are averaged down to its size; their features are taken anew when it has grown.
 
     Args:
         extractor: "random", a checkpoint of a `Classifier` or of any method with ``encode``, or "inception:PATH".
@@ -62,6 +63,7 @@ class SampleQuality(Callback):
         self._network: Extractor | None = None
         self._real: dict[str, Tensor] | None = None
         self._collected: list[dict[str, Tensor]] = []
+        self._side: int | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Build the extractor, so that a missing file ends the run before it starts."""
@@ -70,6 +72,12 @@ class SampleQuality(Callback):
         self._network = make_extractor(self.extractor)
         self._real, self._collected = None, []
         check_possible(self.metrics, self._network.num_classes, self._network.description)
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget features of real images in a size that the method has outgrown."""
+        side = _side_of(pl_module)
+        if side != self._side:
+            self._real, self._collected, self._side = None, [], side
 
     def on_validation_batch_end(
         self,
@@ -84,6 +92,8 @@ class SampleQuality(Callback):
         left = self._share(trainer) - sum(len(part["features"]) for part in self._collected)
         if self._real is None and left > 0 and dataloader_idx == 0 and self._due(trainer):
             images = batch["images"] if "images" in batch else batch["frames"]
+            if self._side is not None:
+                images = averaged_to(as_unit(images[:left]), self._side)
             self._collected.append(self._extracted([images], left, pl_module.device))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -125,6 +135,11 @@ class SampleQuality(Callback):
             f"SampleQuality: {self.num_images} generated against {num_real} real images, crop: {crop}, "
             f"{self._network.description}"
         )
+
+
+def _side_of(module: Any) -> int | None:
+    shape = getattr(module, "image_shape", None)
+    return None if shape is None else int(shape[-1])
 
 
 def _gathered(own: list[dict[str, Tensor]], number: int) -> dict[str, Tensor]:
