@@ -70,7 +70,7 @@ def complete(
     from .image_data import images_for
     from .pictures import destination
     from .quiet import quiet
-    from .trained import check_numbers, find_checkpoint, load_generative, mistakes
+    from .trained import check_numbers, find_checkpoint, load_generative, mistakes, refuse_conditional
 
     quiet()
     check_numbers(seed, num_images=num_images, restarts=restarts, batch_size=batch_size)
@@ -80,6 +80,9 @@ def complete(
     name = f"complete_{Path(mask).stem}_{'files' if images else split}_seed{seed}"
     target = destination(output, path, name)
     model = load_generative(path, device, "complete")
+    refuse_conditional(
+        model, path, "complete", "searches latents alone; name a checkpoint of a VAE or GAN without them"
+    )
     with mistakes():
         hidden = _mask(mask, model.image_shape, seed)
         real = images_for(model, path, files=images, split=split, root=root, number=num_images, resize=resize)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from lightning_zoo.checkpoints import CheckpointError
 
 from .errors import UsageError
+from .own_pictures import read_images
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Split = Literal["train", "val", "test"]
-ASPECT_TOLERANCE = 0.02
 
 
 def data_of(checkpoint: dict[str, Any], path: Path, overrides: dict[str, Any] | None = None) -> Any:
@@ -67,17 +67,94 @@ def images_of(data: Any, split: Split, number: int | None = None) -> Tensor:
 
     from lightning_zoo.generative.images import images_in
 
+    return torch.cat([images_in(batch) for batch in batches_of(data, split, number)])
+
+
+def images_and_attributes_of(model: Any, data: Any, split: Split, number: int | None = None) -> tuple[Tensor, Tensor]:
+    """As `images_of`, and what the images show: attributes (N, A), float in {-1, +1}, in the model's order.
+
+    Raises:
+        DataError: if data are missing.
+        UsageError: for data without these attributes.
+    """
+    import torch
+
+    from lightning_zoo.generative.images import images_in
+
+    parts = [(images_in(batch), own_attributes(model, data, batch)) for batch in batches_of(data, split, number)]
+    images, attributes = zip(*parts, strict=True)
+    return torch.cat(images), torch.cat(attributes)
+
+
+def attributes_of(model: Any, data: Any, split: Split, number: int) -> Tensor:
+    """The attributes alone of `images_and_attributes_of`; nothing tells where a split has fewer."""
+    import torch
+
+    parts: list[Tensor] = []
+    for batch in batches_of(data, split):
+        parts.append(own_attributes(model, data, batch))
+        if sum(map(len, parts)) >= number:
+            break
+    return torch.cat(parts)[:number]
+
+
+def own_attributes(model: Any, data: Any, batch: dict[str, Tensor]) -> Tensor:
+    """The attributes (B, A), float, of a batch that a method or a classifier knows, in its order.
+
+    Raises:
+        UsageError: for data without attributes, or without one of these, with the nearest names.
+    """
+    from lightning_zoo.generative.attribute_names import columns_of
+
+    names = getattr(data, "attribute_names", None)
+    if "attributes" not in batch or not names:
+        raise UsageError(
+            f"{type(data).__name__} has no attributes, which {type(model).__name__} needs: use data with attributes "
+            "(CelebA)"
+        )
+    try:
+        return batch["attributes"][:, columns_of(model.attribute_names, names, type(data).__name__)].float()
+    except ValueError as error:
+        raise UsageError(f"{type(model).__name__}: {error}") from error
+
+
+def batches_of(data: Any, split: Split, number: int | None = None) -> Iterator[dict[str, Tensor]]:
+    """The batches of `images_of`, of which the last may be shorter than the others."""
     data.prepare_data()
     data.setup({"train": "fit", "val": "validate", "test": "test"}[split])
-    parts: list[Tensor] = []
+    served = 0
     for batch in getattr(data, f"{split}_dataloader")():
-        parts.append(images_in(data.on_after_batch_transfer(batch, 0)))
-        if number is not None and sum(map(len, parts)) >= number:
-            break
-    images = torch.cat(parts)[:number]
-    if number is not None and len(images) < number:
-        print(f"The {split} split has {len(images)} images.", file=sys.stderr)
-    return images
+        made = data.on_after_batch_transfer(batch, 0)
+        left = None if number is None else number - served
+        yield {name: values[:left] for name, values in made.items()}
+        served += len(next(iter(made.values())))
+        if number is not None and served >= number:
+            return
+    if number is not None:
+        print(f"The {split} split has {served} images.", file=sys.stderr)
+
+
+def averaged_down(images: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
+    """Images (N, C, H, W), uint8, of a whole multiple of a size as rounded means over squares of pixels; else as is.
+
+    Args:
+        images: uint8.
+        image_shape: (C, H, W) that is wanted.
+    """
+    import torch
+
+    from lightning_zoo.generative.images import shrink_to
+
+    if whole_factor(tuple(images.shape[1:]), image_shape) < 2:
+        return images
+    return (shrink_to(images, image_shape[1]) * 255).round().to(torch.uint8)
+
+
+def whole_factor(given: tuple[int, ...], wanted: tuple[int, ...]) -> int:
+    """By how much the sides of images (C, H, W) are larger than others'; 0 where that is no whole factor."""
+    (channels, height, width), (own, h, w) = given, wanted
+    fits = channels == own and height % h == 0 and width % w == 0 and height // h == width // w
+    return height // h if fits else 0
 
 
 def images_for(
@@ -103,69 +180,57 @@ def images_for(
         return read_images(files, model.image_shape, resize=resize)
     data = data_of(read(path), path, {"root": root})
     images = images_of(data, split, number)
-    if tuple(images.shape[1:]) != tuple(model.image_shape):
-        wanted, got = ("x".join(map(str, shape)) for shape in (model.image_shape, images.shape[1:]))
-        raise UsageError(
-            f"{type(data).__name__} serves images of {got} (channels, height, width), {path} draws {wanted}: give "
-            "pictures with --images FILE..."
-        )
-    return images
+    return _made_to_fit(images, model, path, data)
 
 
-def read_images(files: Sequence[str], image_shape: tuple[int, int, int], *, resize: bool = True) -> Tensor:
-    """Pictures (N, C, H, W), uint8, in a model's size and colours; a line tells which were resized.
+def images_and_attributes_for(
+    model: Any,
+    path: Path,
+    *,
+    files: Sequence[str] | None,
+    named: Tensor | None,
+    split: Split,
+    root: str | None,
+    number: int,
+) -> tuple[Tensor, Tensor]:
+    """As `images_for`, with the attributes (N, A), float, of a method that draws by them, in its own order.
 
-    Args:
-        files: of pictures.
-        image_shape: of the model.
-        resize: resize pictures of another size but the same aspect ratio; others are refused in any case.
+    What is named (A,) in {-1, 0, +1} is written over the dataset's where it is not 0, and all that is known of files.
 
     Raises:
-        UsageError: for files that are no pictures, or of another size or aspect ratio.
+        CheckpointError: if the checkpoint names no dataset and no files are given.
+        DataError: if data are missing.
+        UsageError: as `images_for`, for data without these attributes, and for files if none are named.
     """
     import torch
 
-    if not files:
-        raise UsageError("--images: no file is given")
-    return torch.stack([_read_image(Path(file), image_shape, resize) for file in files])
+    from lightning_zoo.checkpoints import read
+
+    if files is not None:
+        if named is None:
+            raise UsageError(
+                f"--images: {type(model).__name__} of {path} has to be told what the pictures show: name it with "
+                "--attributes, such as --attributes Smiling -Male"
+            )
+        images = read_images(files, model.image_shape)
+        return images, named.expand(len(images), -1)
+    data = data_of(read(path), path, {"root": root})
+    images, own = images_and_attributes_of(model, data, split, number)
+    images = _made_to_fit(images, model, path, data)
+    return images, own if named is None else torch.where(named == 0, own, named)
 
 
-def _read_image(file: Path, image_shape: tuple[int, int, int], resize: bool) -> Tensor:
-    import torch
-    from PIL import Image, UnidentifiedImageError
-
-    channels, height, width = image_shape
-    if channels not in (1, 3):
-        raise UsageError(f"--images: the model draws {channels} channels, which no picture file has; leave it out")
-    try:
-        with Image.open(file) as opened:
-            picture = opened.convert("L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        reason = getattr(error, "strerror", None) or "it is no picture, or damaged"
-        raise UsageError(f"--images {file} cannot be read: {reason}") from error
-    if picture.size != (width, height):
-        picture = _resized(picture, file, width, height, resize)
-    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return pixels.reshape(height, width, channels).permute(2, 0, 1).contiguous()
-
-
-def _resized(picture: Any, file: Path, width: int, height: int, resize: bool) -> Any:
-    from PIL import Image
-
-    got = "x".join(map(str, picture.size))
-    same_aspect = abs(picture.width * height / (picture.height * width) - 1) <= ASPECT_TOLERANCE
-    if not same_aspect:
-        raise UsageError(
-            f"--images {file} is {got} pixels (width x height), the model's are {width}x{height}: crop it to that "
-            "aspect ratio first; --resize changes no shapes"
-        )
-    if not resize:
-        raise UsageError(
-            f"--images {file} is {got} pixels (width x height), the model's are {width}x{height}: give --resize, or "
-            "resize it"
-        )
-    print(f"{file}: resized from {got} to {width}x{height}", file=sys.stderr)
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+def _made_to_fit(images: Tensor, model: Any, path: Path, data: Any) -> Tensor:
+    if tuple(images.shape[1:]) == tuple(model.image_shape):
+        return images
+    wanted, got = ("x".join(map(str, shape)) for shape in (model.image_shape, images.shape[1:]))
+    if whole_factor(tuple(images.shape[1:]), model.image_shape):
+        print(f"{type(data).__name__} serves images of {got}, averaged down to {wanted}", file=sys.stderr)
+        return averaged_down(images, model.image_shape)
+    raise UsageError(
+        f"{type(data).__name__} serves images of {got} (channels, height, width), {path} draws {wanted}: give "
+        "pictures with --images FILE..."
+    )
 
 
 def _data_class(dotted: str | None, path: Path) -> Any:

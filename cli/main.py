@@ -34,7 +34,10 @@ COMMANDS = {
     "reconstruct": Command("show images and what a generative method makes of them", "reconstruct", "reconstruct"),
     "complete": Command("fill in what a mask hides of images", "complete", "complete"),
     "traverse": Command("walk through the latent blocks of a generative method", "traverse", "traverse"),
+    "attention": Command("show which attribute attends which latent block", "attention", "attention"),
     "score": Command("measure how close samples come to real images", "score", "score"),
+    "attributes": Command("measure whether faces show the attributes they were drawn by", "attributes", "attributes"),
+    "faces": Command("open a page that draws faces by attributes and refines them", "faces", "faces"),
     "make_faces": Command("draw synthetic faces in the layout of CelebA", "make_faces", "make_faces"),
 }
 

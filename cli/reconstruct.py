@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightning_zoo.checkpoints import CheckpointError
+
+from .errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,6 +18,7 @@ def reconstruct(
     *,
     num_images: int = 32,
     images: list[str] | None = None,
+    attributes: list[str] | None = None,
     split: Literal["val", "test"] = "val",
     root: str | None = None,
     output: str | None = None,
@@ -27,6 +33,8 @@ def reconstruct(
         num_images: of the split.
         images: picture files of your own in place of the dataset's, of the model's aspect ratio; resized to its
             size.
+        attributes: what the pictures show, such as `Smiling Eyeglasses -Male`, for methods that draw by attributes: all
+            that is known of your own pictures, and in place of what the dataset says of its own.
         split: of the dataset that the checkpoint was trained on.
         root: the dataset's folder, if it is not where it was.
         output: a PNG file for a grid, or a folder, with / at its end, for a file each; null for pictures/ in the
@@ -39,7 +47,6 @@ def reconstruct(
 
     from lightning_zoo.callbacks.sample_grid import pairs_grid
 
-    from .image_data import images_for
     from .pictures import destination, write_folder, write_grid
     from .quiet import quiet
     from .trained import check_numbers, find_checkpoint, load_generative, mistakes
@@ -49,9 +56,12 @@ def reconstruct(
     path = find_checkpoint(ckpt_path)
     target, folder = destination(output, path, "reconstruct_files" if images else f"reconstruct_{split}")
     model = load_generative(path, device, "reconstruct")
-    real = images_for(model, path, files=images, split=split, root=root, number=num_images)
+    real, known = _inputs(model, path, attributes, files=images, split=split, root=root, number=num_images)
     with mistakes(), torch.no_grad():
-        parts = [model.reconstruct(part.to(model.device)).float().cpu() for part in real.split(batch_size)]
+        parts = [
+            model.reconstruct(*(values.to(model.device) for values in part)).float().cpu()
+            for part in zip(*(values.split(batch_size) for values in (real, *known)), strict=True)
+        ]
     drawn, real = torch.cat(parts), real / 255
     error = (2 * (drawn - real)).square().mean()
     print(f"{len(real)} images through {type(model).__name__} from {path}")
@@ -61,6 +71,24 @@ def reconstruct(
     else:
         print("Rows: originals, reconstructions below")
         write_grid(target, pairs_grid(real, drawn), path, log)
+
+
+def _inputs(model: Any, path: Path, words: list[str] | None, **wanted: Any) -> tuple[Tensor, list[Tensor]]:
+    """The images and, for a method that draws by them, their attributes in a list."""
+    from lightning_zoo.generative.conditional_model import is_conditional
+
+    from .attribute_words import parse_attributes
+    from .image_data import images_and_attributes_for, images_for
+
+    if not is_conditional(model):
+        if words is not None:
+            raise UsageError(f"--attributes: {type(model).__name__} draws without attributes; leave the option out")
+        return images_for(model, path, **wanted), []
+    if not callable(getattr(model, "reconstruct", None)):
+        raise CheckpointError(f"{path} holds {type(model).__name__}, which has no encoder: it reconstructs nothing")
+    named = None if words is None else parse_attributes(words, model.attribute_names)
+    images, attributes = images_and_attributes_for(model, path, named=named, **wanted)
+    return images, [attributes]
 
 
 def _named(real: Tensor, drawn: Tensor) -> tuple[list[str], list[Tensor]]:

@@ -46,18 +46,24 @@ def caption(
         data: where the real images are from.
         network: the extractor.
         features: (N, F) of the real images.
-        settings: "num_images", "split", "truncation" and "seed".
+        settings: "num_images", "split", "truncation" and "seed"; whether the real images were "averaged_down" to the
+            size of the drawn ones, and whether these were drawn by attributes, "conditional".
     """
     number, (num_real, num_features) = settings["num_images"], features.shape
     few = f", and much more so with no more than {num_features}" * (min(num_real, number) <= num_features)
+    real = _size(data) + f" averaged down to {_size(model)}" * settings.get("averaged_down", False)
     lines = [
         f"generated: {number} of {type(model).__name__} from {path}, {_size(model)}, truncation "
         f"{settings['truncation']:g}, seed {settings['seed']}",
-        f"real: {num_real} of {type(data).__name__} {settings['split']}, {_size(data)}, crop: {crop_of(data)}, "
+        f"real: {num_real} of {type(data).__name__} {settings['split']}, {real}, crop: {crop_of(data)}, "
         f"fingerprint {fingerprint_hash(data)}",
         f"extractor: {network.description}, {num_features} features, identity {network.identity}",
         f"Few images make the Frechet distance too large{few}: compare at equal numbers.",
     ]
+    if settings.get("conditional"):
+        often = f", {number / num_real:.3g} times each" if number > num_real else ""
+        shown = f"the first {min(number, num_real)} images of {type(data).__name__} {settings['split']}"
+        lines.insert(1, f"attributes: those of {shown}{often}")
     if getattr(data, "binarization", None) == "static":
         lines.append(
             "note: the real images are black and white (binarization: static), the generated ones grey probabilities; "

@@ -12,6 +12,7 @@ from lightning_zoo.checkpoints import CheckpointError
 from .errors import UsageError, mistake_in
 
 LIKE_A_GENERATIVE_METHOD = ("sample", "decode", "posterior", "reconstruct")
+"""What methods without attributes have; of the others some have no encoder."""
 
 
 def find_checkpoint(ckpt_path: str) -> Path:
@@ -38,15 +39,26 @@ def load_generative(path: Path, device: str, command: str) -> Any:
         UsageError: for a device that is not there.
     """
     from lightning_zoo.checkpoints import load
+    from lightning_zoo.generative.conditional_model import is_conditional
 
     place = pick_device(device)
     module: Any = load(path)
-    if not all(callable(getattr(module, name, None)) for name in LIKE_A_GENERATIVE_METHOD):
+    if not is_conditional(module) and not all(
+        callable(getattr(module, name, None)) for name in LIKE_A_GENERATIVE_METHOD
+    ):
         raise CheckpointError(
             f"{path} holds {type(module).__name__}, which is no generative method: {command} needs a VAE or GAN; name "
             "its checkpoint with --ckpt_path"
         )
     return module.to(place)
+
+
+def refuse_conditional(model: Any, path: Path, command: str, reason: str) -> None:
+    """Raise `CheckpointError` for a method that draws by attributes, which a command has no use for."""
+    from lightning_zoo.generative.conditional_model import is_conditional
+
+    if is_conditional(model):
+        raise CheckpointError(f"{path} holds {type(model).__name__}, which draws by attributes: {command} {reason}")
 
 
 def pick_device(device: str) -> str:
