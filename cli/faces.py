@@ -120,7 +120,7 @@ def _serve(model: Any, path: Path, folder: Path, seed: int, port: int, open_brow
         maker = FaceMaker(model, origin_of(model, path), folder, seed)
     page = build(maker, f"{type(model).__name__}, {path}")
     # Fonts of the system: those of Gradio's themes would be asked of a server.
-    theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    theme: gr.themes.Base = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     theme = theme.set(
         block_title_background_fill="transparent", block_title_padding="0", block_title_text_color="*body_text_color"
     )

@@ -99,8 +99,10 @@ def build(maker: FaceMaker, title: str) -> gr.Blocks:
             with gr.Column(scale=3, min_width=320):
                 current = gr.HTML(_current(maker, None), elem_id="current", elem_classes="current")
                 with gr.Row():
-                    save = gr.Button("Save picture and code", size="sm", elem_id="save")
-                    reopen = gr.UploadButton(f"Open a code ({SUFFIX})", file_types=[SUFFIX], size="sm", elem_id="open")
+                    save = gr.Button("Save picture and code", size="sm", min_width=120, elem_id="save")
+                    reopen = gr.UploadButton(
+                        f"Open a code ({SUFFIX})", file_types=[SUFFIX], size="sm", min_width=120, elem_id="open"
+                    )
                 block, share, number, vary = _refinement(maker)
         shown = [session, gallery, caption, notice, current]
 

@@ -89,7 +89,7 @@ def attribute_rows(model: Any, words: list[str], number: int, seed: int) -> Tens
 def sample_batches(
     model: Any, number: int, seed: int, truncation: float, batch_size: int, attributes: Tensor | None = None
 ) -> Iterator[Tensor]:
-    """Samples (B, C, H, W) in [0, 1] on the CPU, batch by batch; of a conditional method with attributes (number, N)."""
+    """Samples (B, C, H, W) in [0, 1] on the CPU, batch by batch; a conditional method takes attributes (number, N)."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
