@@ -140,13 +140,6 @@ class ImageData(L.LightningDataModule):
         self._splits, self._listed = splits, None
 
     def attributes_of(self, split: str) -> Tensor | None:
-        """The attributes (N, A) in {-1, +1}, int8, of all images of a split in its order; None if there are none.
-
-        Call it after `setup`. "test" is "val" where there is no test split.
-        """
-        return self._splits[split if split in self._splits else "val"].attributes
-
-    def attributes_of(self, split: str) -> Tensor | None:
         """The attributes int8 (M, A) of a split's images, in their order; None where there are none. After `setup`."""
         rows = self._splits.get(split)
         return None if rows is None else rows.attributes
