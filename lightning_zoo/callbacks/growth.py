@@ -107,8 +107,8 @@ class GrowthSchedule:
 
     def ends_fading(self, max_epochs: int) -> bool:
         """Whether training goes on after the last resolution has faded in; errors as of `fade`."""
-        last = len(self.sizes) * self.stage(max_epochs)
-        return max_epochs == UNLIMITED or last + self.fade(max_epochs) <= max_epochs - (self.per == "epoch")
+        since_growth = max_epochs - (self.per == "epoch") - len(self.sizes) * self.stage(max_epochs)
+        return max_epochs == UNLIMITED or since_growth >= self.fade(max_epochs)
 
 
 def regroup(optimizer: Any, groups: Sequence[dict[str, Any]]) -> None:

@@ -112,6 +112,7 @@ def test_a_fade_that_the_run_does_not_finish():
     assert GrowthSchedule((128,), 4, 2).ends_fading(7)
     assert GrowthSchedule((128,), 4, 2, "step").ends_fading(6)
     assert not GrowthSchedule((128,), 4, 2, "step").ends_fading(5)
+    assert not GrowthSchedule((128,), 4, 1e-20).ends_fading(5)
 
 
 def weight(seed, size=3):

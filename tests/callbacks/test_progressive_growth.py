@@ -104,7 +104,7 @@ def test_no_random_number_of_the_run_is_used_up(toy):
 
 def growing_weights(toy, seed):
     L.seed_everything(seed, verbose=False)
-    module = toy.GrowingToy()
+    module = toy.GrowingToy(learning_rate=1e-6)
     trainer(ProgressiveGrowth((16,), 1, 0), max_epochs=2, limit_train_batches=1).fit(module, toy.Pictures())
     return module.encoder.blocks[0][0].weight
 
@@ -146,10 +146,11 @@ def test_a_resumed_run_ends_in_the_same_weights(toy, tmp_path, saved, per):
     """Saved at the last step before the growth, while it fades in, and after it."""
 
     def run(name, *more, **options):
-        callbacks = [LastCheckpoint(every_n_train_steps=2 * saved), ExactResume()]
+        # Growth comes before the random states are put back: it must not depend on them.
         growth = ProgressiveGrowth((16,), 2, 2, per, learning_rate=0.005)
+        callbacks = [growth, LastCheckpoint(every_n_train_steps=2 * saved), ExactResume()]
         folder = {"default_root_dir": tmp_path / name, "enable_checkpointing": True, "max_epochs": 6}
-        return fit(toy, *callbacks, growth, *more, model={"halving_period_epochs": 2}, **folder, **options)
+        return fit(toy, *callbacks, *more, model={"halving_period_epochs": 2}, **folder, **options)
 
     whole, whole_run = run("whole")
     with pytest.raises(RuntimeError, match="killed"):
@@ -169,13 +170,20 @@ def test_a_resumed_run_ends_in_the_same_weights(toy, tmp_path, saved, per):
             assert all(torch.equal(ours["state"][index][name], value) for name, value in state.items())
 
 
-def test_what_is_further_than_the_schedule_stays(toy, tmp_path):
-    growth, last = ProgressiveGrowth((16,), 1, 0), LastCheckpoint()
-    fit(toy, growth, last, max_epochs=2, default_root_dir=tmp_path, enable_checkpointing=True)
-    checkpoint = tmp_path / "checkpoints/last.ckpt"
+@pytest.mark.parametrize(("fade", "epochs", "state"), [(0, 2, (16, 1.0, False)), (4, 3, (16, 0.25, True))])
+def test_what_is_further_than_the_schedule_stays(toy, tmp_path, fade, epochs, state):
+    growth, folder = ProgressiveGrowth((16,), 1, fade), {"default_root_dir": tmp_path, "enable_checkpointing": True}
+    fit(toy, growth, LastCheckpoint(), max_epochs=epochs, **folder)
     watch = Watch()
-    fit(toy, ProgressiveGrowth((16,), 3, 2), watch, max_epochs=5, ckpt_path=checkpoint)
-    assert [state[:2] for state in watch.states[::BATCHES]] == [(16, 1.0)] * 3
+    later = ProgressiveGrowth((16,), 5, 2)
+    fit(toy, later, watch, max_epochs=6, ckpt_path=tmp_path / "checkpoints/last.ckpt")
+    assert watch.states[: (5 - epochs) * BATCHES] == [state] * (5 - epochs) * BATCHES
+    assert watch.states[-1][0] == 16
+
+
+def test_one_callback_serves_two_runs(toy):
+    growth = ProgressiveGrowth((16,), 0, 0)
+    assert [fit(toy, growth, max_epochs=1)[0].image_shape[-1] for _ in range(2)] == [16, 16]
 
 
 class SameOnBoth(L.Callback):

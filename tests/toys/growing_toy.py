@@ -16,7 +16,7 @@ BASE = 2
 class GrowingToy(L.LightningModule):
     """One layer of features each way, and a judge."""
 
-    def __init__(self, *, image_size=8, learning_rate=0.01, halving_period_epochs=100):
+    def __init__(self, *, first_size=8, learning_rate=0.01, halving_period_epochs=100):
         super().__init__()
         self.save_hyperparameters()
         self.automatic_optimization = False
@@ -29,7 +29,7 @@ class GrowingToy(L.LightningModule):
             growing_images.discriminator_colours(3, BASE), lambda: growing_images.discriminator_block(BASE)
         )
         self.verdict = nn.Conv2d(BASE, 1, 1)
-        self.image_shape = (3, image_size, image_size)
+        self.image_shape = (3, first_size, first_size)
 
     @property
     def growing(self):
