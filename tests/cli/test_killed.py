@@ -154,6 +154,52 @@ def test_a_gan_killed_in_the_middle_of_an_epoch(project, zoo_process, recordings
             assert_same(ours["state"][index], state)
 
 
+FACES = """
+seed_everything: 0
+model:
+  class_path: ACVAEGAN
+  init_args: {base_channels: 2, latent_channels: 8, hidden_size: 8, averaging_decay: 0.9, halving_period_epochs: 1}
+data:
+  class_path: CelebA
+  init_args: {image_size: 128, batch_size: 4, num_workers: 1, flip: false}
+trainer:
+  max_epochs: 4
+  limit_train_batches: 5
+  limit_val_batches: 1
+  num_sanity_val_steps: 0
+  accelerator: cpu
+  logger: {class_path: lightning_zoo.callbacks.run_folder.RunFolder}
+  callbacks+:
+    - class_path: lightning_zoo.callbacks.progressive_growth.ProgressiveGrowth
+      init_args: {sizes: [128], stage_epochs: 1, fade_epochs: 2, per: step, learning_rate: 0.0003}
+    - class_path: LastCheckpoint
+      init_args: {every_n_train_steps: 6}
+"""
+
+
+def test_faces_killed_while_they_grow(project, zoo_process, faces_root):
+    """While 128x128 fades in, twice: the structure, both optimizers and the schedules go on where they were."""
+    (project / "faces_tiny.yaml").write_text(FACES)
+    fit = ("fit", "--config", "faces_tiny.yaml", "--data.root", str(faces_root), "--data.cache", str(project / "cache"))
+    finish(zoo_process(*fit, "--name", "whole"))
+    last = project / "runs/killed/version_0/checkpoints/last.ckpt"
+    # Two optimizer steps per batch, five batches per epoch: steps 11 to 30 are those of the fade.
+    for step in (12, 24):
+        again = ("--ckpt_path", "last") if last.is_file() else ()
+        process = zoo_process(*fit, "--name", "killed", *again)
+        kill_when(process, lambda step=step: last.is_file() and read(last)["global_step"] in range(step, 30))
+        assert read(last)["growth"] == {"image_size": 128, "fading": True}
+    finish(zoo_process(*fit, "--name", "killed", "--ckpt_path", "last"))
+    ended, whole = (read(project / f"runs/{name}/version_0/checkpoints/last.ckpt") for name in ("killed", "whole"))
+    assert ended["global_step"] == whole["global_step"] == 40
+    assert ended["growth"] == whole["growth"] == {"image_size": 128, "fading": False}
+    assert_same(ended["state_dict"], whole["state_dict"])
+    for ours, theirs in zip(ended["optimizer_states"], whole["optimizer_states"], strict=True):
+        assert ours["param_groups"] == theirs["param_groups"]
+        for index, state in theirs["state"].items():
+            assert_same(ours["state"][index], state)
+
+
 def test_a_terminated_run_is_no_success(project, zoo_process):
     last = project / "runs/ended/version_0/checkpoints/last.ckpt"
     process = zoo_process(*FIT, "--name", "ended", "--model.pause", "0.2")
