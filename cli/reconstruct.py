@@ -79,12 +79,13 @@ def _inputs(model: Any, path: Path, words: list[str] | None, **wanted: Any) -> t
 
     from .attribute_words import parse_attributes
     from .image_data import images_and_attributes_for, images_for
+    from .trained import reconstructs
 
     if not is_conditional(model):
         if words is not None:
             raise UsageError(f"--attributes: {type(model).__name__} draws without attributes; leave the option out")
         return images_for(model, path, **wanted), []
-    if not callable(getattr(model, "reconstruct", None)):
+    if not reconstructs(model):
         raise CheckpointError(f"{path} holds {type(model).__name__}, which has no encoder: it reconstructs nothing")
     named = None if words is None else parse_attributes(words, model.attribute_names)
     images, attributes = images_and_attributes_for(model, path, named=named, **wanted)

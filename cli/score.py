@@ -63,7 +63,7 @@ def score(
 
     from .allocator import keep_freed_memory
     from .quiet import quiet
-    from .trained import check_numbers, find_checkpoint, load_generative, mistakes, pick_device
+    from .trained import check_numbers, find_checkpoint, load_generative, mistakes, pick_device, reconstructs
 
     quiet()
     keep_freed_memory()
@@ -76,7 +76,7 @@ def score(
     with mistakes():
         wanted = _metrics(metrics, network)
         model = load_generative(path, device, "score")
-        if reconstructions and not callable(getattr(model, "reconstruct", None)):
+        if reconstructions and not reconstructs(model):
             raise UsageError(f"--reconstructions: {type(model).__name__} has no encoder; leave the option out")
         result = _Scores(path, model, network, root, settings)
         result.measure(wanted, batch_size, reconstructions)

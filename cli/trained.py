@@ -53,6 +53,17 @@ def load_generative(path: Path, device: str, command: str) -> Any:
     return module.to(place)
 
 
+def reconstructs(model: Any) -> bool:
+    """Whether a method makes images of images; of those that draw by attributes, whether it does so by attributes."""
+    from inspect import signature
+
+    from lightning_zoo.generative.conditional_model import is_conditional
+
+    method = getattr(model, "reconstruct", None)
+    # A GAN may have inherited the method of autoencoders.
+    return callable(method) and (not is_conditional(model) or "attributes" in signature(method).parameters)
+
+
 def refuse_conditional(model: Any, path: Path, command: str, reason: str) -> None:
     """Raise `CheckpointError` for a method that draws by attributes, which a command has no use for."""
     from lightning_zoo.generative.conditional_model import is_conditional
