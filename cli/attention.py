@@ -79,7 +79,7 @@ def _print_published(mask: Tensor, names: Sequence[str]) -> None:
 
     table = published_attention()
     ours = step_table(mask, names)
-    print(f"\nPublished: {table.source}; it leaves out {', '.join(table.missing)}.\n")
+    print(f"\nPublished: {table.source}\nIt leaves out {', '.join(table.missing)}.\n")
     for line in _columns([("step", ["ours"], ["published"]), *((str(s), a, b) for s, a, b in beside_published(ours))]):
         print(line)
     both, theirs, chance = pairs_together(ours, table.steps)
