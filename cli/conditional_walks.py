@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SEEN = 0.6
 """Balanced accuracy from which on an attribute counts as seen in the finished samples."""
 
+RISE = 0.005
+"""Below it, a balanced accuracy has not risen at any block."""
+
 
 def walk(
     model: Any,
@@ -168,7 +171,8 @@ def emergence_lines(
     for column in order:
         name = names[column]
         at = attended[name] if attended else "-"
-        lines.append(f"{name:<{width}}  {at:>7}  {steps[column]:>13}  {rises[column]:+.2f}  {ends[column]:.2f}")
+        step = steps[column] if rises[column] >= RISE else "-"
+        lines.append(f"{name:<{width}}  {at:>7}  {step:>13}  {rises[column]:+.2f}  {ends[column]:.2f}")
     lines += ["", f"Balanced accuracy of the classifier over {number} samples; 0.50 is chance."]
     seen = [column for column in order if ends[column] >= SEEN]
     if attended and seen:

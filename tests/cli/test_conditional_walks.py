@@ -253,3 +253,16 @@ def test_a_classifier_that_is_none_or_knows_too_little(zoo, run, seeing, capsys)
     assert zoo(*words, seeing(names=("Bald", "Male", "Smiling", "Young", "Hat"))) == 2
     assert "attribute 'Eyeglasses' is none of the classifier's" in one_error(capsys)
     assert not pictures_of(run[0]).exists(), "it is looked at before anything is drawn"
+
+
+def test_an_attribute_that_never_appears_rises_nowhere():
+    from lightning_zoo.cli.conditional_walks import emergence_lines
+    from lightning_zoo.generative.attribute_emergence import Emergence
+
+    balanced = torch.tensor([[0.5, 0.5], [0.5, 0.5], [0.5, 0.9]])
+    lines = emergence_lines(["Bald", "Male"], Emergence(balanced, balanced), {"Bald": 1, "Male": 2}, 20)
+    assert [line.split() for line in lines[1:3]] == [
+        ["Male", "2", "2", "+0.40", "0.90"],
+        ["Bald", "1", "-", "+0.00", "0.50"],
+    ]
+    assert lines[-1].startswith("1 of the 1 attributes that are seen in the end (0.6 or more)")
