@@ -7,6 +7,8 @@ CHOICES = {
     "adversarial_loss": ("bce", "hinge"),
     "step_order": ("joint", "released"),
     "sample_weights": ("released", "thesis"),
+    "discriminator_batch": ("thirds", "quarters"),
+    "gated": ("discriminator", "head"),
 }
 
 RANGES: dict[str, tuple[float, float, str]] = {
@@ -16,6 +18,8 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "halving_period_epochs": (1, float("inf"), "must be at least 1"),
     "adversarial_weight": (0, float("inf"), "must not be negative"),
     "mutual_information_weight": (0, float("inf"), "must not be negative"),
+    "entropy_weight": (0, float("inf"), "must not be negative"),
+    "balance_weight": (0, float("inf"), "must not be negative"),
     "gradient_penalty": (0, float("inf"), "must not be negative"),
     "learning_rate": (1e-12, float("inf"), "must be positive"),
     "dropout": (0, 0.99, "must lie in [0, 1)"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from gradient_recorder import assert_same_gradients, recorded
 from torch.nn import functional as F
 
 from lightning_zoo import CRVAEGAN, VAEGAN
@@ -25,34 +26,6 @@ def make(cls=CRVAEGAN, **changes):
     module = cls(**(SMALL | (RECURRENT if cls is CRVAEGAN else {}) | changes)).train()
     assert module.gate.updates == 0
     return module
-
-
-class Recorder:
-    """An optimizer that changes nothing and adds up the gradients it is given."""
-
-    def __init__(self, module):
-        self.names = {parameter: name for name, parameter in module.named_parameters()}
-        self.param_groups = [{"params": list(self.names), "lr": 1.0, "warms_up": True}]
-        self.gradients = {}
-        self.steps = 0
-
-    def step(self):
-        self.steps += 1
-        for parameter, name in self.names.items():
-            if parameter.grad is not None:
-                self.gradients[name] = self.gradients.get(name, 0) + parameter.grad.clone()
-
-    def zero_grad(self):
-        for parameter in self.names:
-            parameter.grad = None
-
-
-def recorded(step, module, images):
-    torch.manual_seed(1)
-    generator, judge = Recorder(module), Recorder(module)
-    metrics = step(module, images, generator, judge)
-    assert not set(generator.gradients) & set(judge.gradients)
-    return generator.gradients | judge.gradients, metrics, (generator.steps, judge.steps)
 
 
 def slow_passes(module, images):
@@ -116,14 +89,6 @@ def slow(module, images, *, opened=True):
         logits = discriminator(mixture)
         add(F.binary_cross_entropy_with_logits(logits, labels), list(discriminator.parameters()))
     return gradients
-
-
-def assert_same_gradients(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for name, gradient in theirs.items():
-        # The gradient of a bias before batch normalisation is nothing but rounding.
-        tolerance = 2e-4 * gradient.abs().max().item() + 2e-6
-        torch.testing.assert_close(ours[name], gradient, atol=tolerance, rtol=0, msg=name)
 
 
 images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(5)) * 2 - 1

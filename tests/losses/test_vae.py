@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from lightning_zoo.losses.vae import gaussian_kl, squared_error_sum
+from lightning_zoo.losses.vae import block_kl, gaussian_kl, gaussian_kl_between, squared_error_sum
 
 
 def posterior(dtype=torch.float64):
@@ -38,6 +38,32 @@ def test_kl_of_the_prior_is_zero_and_small_ones_keep_their_digits():
     # (exp(s) - 1 - s) / 2 = s^2 / 4 + ..., which 1 + s - exp(s) in float32 would lose altogether.
     small = gaussian_kl(torch.zeros(1, 1), torch.full((1, 1), 1e-3))
     assert small.item() == pytest.approx(1e-6 / 4, rel=0.05)
+
+
+def test_kl_between_gaussians_equals_torch_distributions_in_value_and_gradient():
+    torch.manual_seed(3)
+    given = [torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(4)]
+    mean, log_variance, prior_mean, prior_log_variance = given
+    q, p = Normal(mean, (0.5 * log_variance).exp()), Normal(prior_mean, (0.5 * prior_log_variance).exp())
+    slow = kl_divergence(q, p).sum((1, 2))
+    torch.testing.assert_close(gaussian_kl_between(*given), slow)
+    ours = torch.autograd.grad(gaussian_kl_between(*given).square().sum(), given)
+    theirs = torch.autograd.grad(slow.square().sum(), given)
+    for one, two in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_kl_by_blocks_of_channels_with_a_prior():
+    torch.manual_seed(4)
+    mean, log_variance, *prior = (torch.randn(2, 6, 2, 2) for _ in range(4))
+    blocks = block_kl(mean, log_variance, 3, tuple(prior))
+    assert blocks.shape == (2, 3)
+    for step in range(3):
+        channels = slice(2 * step, 2 * step + 2)
+        own = gaussian_kl_between(*(x[:, channels] for x in (mean, log_variance, *prior)))
+        torch.testing.assert_close(blocks[:, step], own)
+    standard = block_kl(mean, log_variance, 3, (torch.zeros_like(mean), torch.zeros_like(mean)))
+    torch.testing.assert_close(standard, block_kl(mean, log_variance, 3))
 
 
 def test_squared_error_is_a_gaussian_likelihood():
