@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types format bench readme clean
+.PHONY: help setup demo test test-all browser lint types format bench readme clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ test: $(READY)  ## Run the fast tests
 
 test-all: $(READY)  ## Run the slow tests as well: learning runs and notebooks
 	$(BIN)/python -m pytest -q -m "not gpu and not network and not browser"
+
+browser: $(READY)  ## Run the tests that need a Chromium; skipped where there is none
+	$(BIN)/python -m pytest -q -rs -m browser tests/browser
 
 lint: $(READY)  ## Check style
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ FIRST_PORT = 7860
 OFFLINE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_SHARE": "False",
+    "GRADIO_RUN_HISTORY": "False",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
@@ -137,7 +138,6 @@ def _serve(model: Any, path: Path, folder: Path, seed: int, port: int, open_brow
             pwa=False,
             mcp_server=False,
             enable_monitoring=False,
-            run_history=False,
             footer_links=[],
             max_file_size="64mb",
             theme=theme,

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from gradio.components.gallery import GalleryData, GalleryImage
-from gradio.data_classes import ImageData
 
 from .attribute_labels import grouped, readable
 from .face_codes import SUFFIX
@@ -43,23 +41,26 @@ CSS = """
 .choices .attribute label span {margin: 0}
 .blocks .wrap:not(.default) {flex-direction: column; gap: 3px}
 .blocks label {padding: 1px 8px; width: 100%; font-size: 0.9em}
-.faces .selected {outline: 3px solid var(--color-accent)}
+.faces .grid {display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px}
+.faces .grid .none {grid-column: 1 / -1}
+.faces button {padding: 0; border-radius: 8px; overflow: hidden; aspect-ratio: 1; cursor: pointer}
+.faces button:hover {outline: 2px solid var(--border-color-accent)}
+.faces button.selected {outline: 3px solid var(--color-accent)}
+.faces img {width: 100%; height: 100%; display: block}
 .notice {min-height: 1.6em; color: var(--color-accent)}
 .current img {width: 208px; height: 208px; border-radius: 10px; display: block; margin: 0 auto 8px}
 .current p {margin: 2px 0; font-size: 0.9em}
-.current .none {color: var(--body-text-color-subdued); padding: 92px 0; text-align: center}
+.none {color: var(--body-text-color-subdued); padding: 92px 0; text-align: center}
 """
 
 
-class Pictures(gr.Gallery):
-    """A gallery whose pictures are part of the page: no file is written for them and no further request is made."""
-
-    is_template = True
-
-    def postprocess(self, value: list[bytes] | None) -> GalleryData:  # type: ignore[override]
-        """PNG files as bytes."""
-        images = [ImageData(path=None, url=_address(content), mime_type="image/png") for content in value or []]
-        return GalleryData(root=[GalleryImage(image=image) for image in images])
+SELECT = """
+element.addEventListener('click', (event) => {
+    const face = event.target.closest('[data-index]');
+    if (face) trigger('select', {index: Number(face.dataset.index), value: null});
+});
+"""
+"""A click on a face as the event `select`. `gr.Gallery` would write a file for each picture and ask for each."""
 
 
 def build(maker: FaceMaker, title: str) -> gr.Blocks:
@@ -75,17 +76,7 @@ def build(maker: FaceMaker, title: str) -> gr.Blocks:
                     show = gr.Button(f"Show {NUMBER} faces", variant="primary", elem_id="show")
                     undo = gr.Button("Undo", elem_id="undo")
                 notice = gr.Markdown(elem_id="notice", elem_classes="notice")
-                gallery = Pictures(
-                    show_label=False,
-                    columns=4,
-                    allow_preview=False,
-                    interactive=False,
-                    buttons=[],
-                    object_fit="contain",
-                    elem_id="faces",
-                    elem_classes="faces",
-                    height="auto",
-                )
+                gallery = gr.HTML(_faces(Session()), js_on_load=SELECT, elem_id="faces", elem_classes="faces")
                 caption = gr.Markdown(elem_id="shown")
                 spread = gr.Slider(
                     0,
@@ -184,13 +175,25 @@ def _vary(maker: FaceMaker, before: Session, block: int, share: float, number: f
 
 def _updates(maker: FaceMaker, before: Session, after: Session) -> list[Any]:
     """What the page shows of a session; pictures that did not change are not sent again."""
-    if after.candidates is before.candidates:
-        gallery = gr.skip() if after.picked == before.picked else gr.update(selected_index=after.picked)
-    else:
-        pictures = [png(face.image) for face in after.candidates]
-        gallery = gr.update(value=pictures, selected_index=after.picked)
+    same = after.candidates is before.candidates and after.picked == before.picked
+    gallery = gr.skip() if same else _faces(after)
     current = gr.skip() if after.current is before.current else _current(maker, after.current)
     return [after, gallery, after.shown, escape(after.notice), current]
+
+
+def _faces(session: Session) -> str:
+    """The candidates as buttons; the pictures are part of the page."""
+    if not session.candidates:
+        return '<div class="none">No faces yet</div>'
+    buttons = [_button(index, face, index == session.picked) for index, face in enumerate(session.candidates)]
+    return f'<div class="grid">{"".join(buttons)}</div>'
+
+
+def _button(index: int, face: Face, picked: bool) -> str:
+    name = f"Face {index + 1}"
+    chosen = ' class="selected"' * picked
+    image = f'<img alt="{name}" src="{_picture(face.image)}">'
+    return f'<button data-index="{index}" aria-label="{name}"{chosen}>{image}</button>'
 
 
 def _current(maker: FaceMaker, face: Face | None) -> str:
@@ -205,8 +208,4 @@ def _current(maker: FaceMaker, face: Face | None) -> str:
 
 
 def _picture(image: Tensor) -> str:
-    return _address(png(image))
-
-
-def _address(content: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(png(image)).decode()}"
