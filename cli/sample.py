@@ -50,7 +50,7 @@ def sample(
         raise UsageError(f"--truncation must be 0 or more, got {truncation}")
     path = find_checkpoint(ckpt_path)
     name = f"sample_seed{seed}" + f"_truncation{truncation:g}" * (truncation != 1)
-    target, folder = destination(output, path, name + _in_a_name(attributes))
+    target, folder = destination(output, path, name + words_in_a_name(attributes))
     model = load_generative(path, device, "sample")
     with mistakes():
         rows = None if attributes is None else attribute_rows(model, attributes, num_images, seed)
@@ -104,7 +104,7 @@ def _on_device(model: Any, attributes: Tensor) -> Tensor:
     return attributes.to(next(model.parameters()).device)
 
 
-def _in_a_name(attributes: list[str] | None) -> str:
+def words_in_a_name(attributes: list[str] | None) -> str:
     """The words as part of a file's name."""
     if not attributes:
         return ""

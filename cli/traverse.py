@@ -130,13 +130,13 @@ def _check_mode(mode: str, options: dict[str, Any]) -> None:
 
 def _name(mode: str, options: dict[str, Any], attributes: list[str] | None) -> str:
     """Of the picture."""
-    from .sample import _in_a_name
+    from .sample import words_in_a_name
 
     step, attribute = options["step"], options["attribute"]
     from_images = options["start"] == "posterior" or options["images"] is not None
     name = f"traverse_{mode}" + f"_step{step}" * (step is not None) + "_posterior" * from_images
-    name += "_shared" * bool(options["shared_target"]) + _in_a_name([attribute] if attribute else None)
-    return name + "_with" * bool(attributes) + _in_a_name(attributes)
+    name += "_shared" * bool(options["shared_target"]) + words_in_a_name([attribute] if attribute else None)
+    return name + "_with" * bool(attributes) + words_in_a_name(attributes)
 
 
 def _without_attributes(

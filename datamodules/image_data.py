@@ -161,13 +161,21 @@ class ImageData(L.LightningDataModule):
         return self.test_dataloader()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augment training batches where they are used, with the device's own random numbers."""
+        """Augment training batches where they are used, with random numbers of the batch's own."""
         training = self.trainer is not None and bool(self.trainer.training)
-        return batch | {"images": self.on_device(batch["images"], training=training)}
+        generator = self._batch_generator(batch["images"].device) if training else None
+        return batch | {"images": self.on_device(batch["images"], generator)}
 
-    def on_device(self, images: Tensor, *, training: bool) -> Tensor:
-        """Images (B, 3, H, W) as the method gets them; here mirrored at random in training."""
-        return random_flip(images) if training and self.flip else images
+    def on_device(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Images (B, 3, H, W) as the method gets them; here mirrored at random where there is a generator."""
+        return random_flip(images, generator) if generator is not None and self.flip else images
+
+    def _batch_generator(self, device: torch.device) -> torch.Generator:
+        # From numbers alone: a resumed run gets its random states back only after its first batch was augmented.
+        loop = self.trainer.fit_loop  # type: ignore[union-attr]
+        place = [self.trainer.current_epoch, loop.epoch_loop.batch_progress.current.ready, self.trainer.global_rank]  # type: ignore[union-attr]
+        seed = np.random.SeedSequence([self.seed, *place]).generate_state(1)[0]
+        return torch.Generator(device).manual_seed(int(seed))
 
     def _list(self) -> dict[str, ImageList]:
         # Kept from prepare_data to setup: of large datasets a list takes seconds.
@@ -234,9 +242,9 @@ class Rows:
         return batch | {name: tensor[index] for name, tensor in known.items() if tensor is not None}
 
 
-def random_flip(images: Tensor) -> Tensor:
-    """Images (B, C, H, W), each mirrored from left to right with probability 1/2; draws on their device."""
-    mirrored = torch.rand(len(images), device=images.device) < 0.5
+def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (B, C, H, W), each mirrored from left to right with probability 1/2; the generator is of their device."""
+    mirrored = torch.rand(len(images), device=images.device, generator=generator) < 0.5
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 

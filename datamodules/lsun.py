@@ -5,7 +5,7 @@ and `bedroom_val_lmdb.zip`; for research only. The pictures are encoded, their s
 """
 
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -126,12 +126,12 @@ class LSUN(ImageData):
         if self.category == "bedroom":
             self.fingerprint |= {"thesis_train_images": THESIS_TRAIN, "thesis_val_images": THESIS_VAL}
 
-    def on_device(self, images: Tensor, *, training: bool) -> Tensor:
-        """Images (B, 3, H, W) cut to ``image_size``: at random and mirrored at random in training, else centrally."""
-        if not training:
+    def on_device(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Images (B, 3, H, W) cut to ``image_size``: with a generator at random, and mirrored; else centrally."""
+        if generator is None:
             return _middle(images, self.image_size)
-        images = random_crop(images, self.image_size)
-        return random_flip(images) if self.flip else images
+        images = random_crop(images, self.image_size, generator)
+        return random_flip(images, generator) if self.flip else images
 
     def _folder(self, split: str) -> Path | None:
         candidates = [
@@ -157,14 +157,15 @@ class LSUN(ImageData):
         )
 
 
-def random_crop(images: Tensor, size: int) -> Tensor:
+def random_crop(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """A square of ``size`` pixels from a place of its own in each of the images (B, C, H, W), on their device."""
     number, channels, height, width = images.shape
     if min(height, width) < size:
         raise DataError(f"images of {width}x{height} pixels cannot be cut to {size}x{size}")
     device, inside = images.device, torch.arange(size, device=images.device)
-    top = torch.randint(height - size + 1, (number, 1), device=device) + inside
-    left = torch.randint(width - size + 1, (number, 1), device=device) + inside
+    places: dict[str, Any] = {"device": device, "generator": generator}
+    top = torch.randint(height - size + 1, (number, 1), **places) + inside
+    left = torch.randint(width - size + 1, (number, 1), **places) + inside
     image = torch.arange(number, device=device)[:, None, None, None]
     channel = torch.arange(channels, device=device)[None, :, None, None]
     return images[image, channel, top[:, None, :, None], left[:, None, None, :]]

@@ -93,8 +93,6 @@ def build(recordings, features_file, mnist_files, faces_root, stage1, tmp_path):
             "CelebA": {
                 "root": str(faces_root),
                 "cache": str(tmp_path / "cache"),
-                # A resumed run mirrors its first batch before the random states are put back.
-                "flip": False,
                 "batch_size": 4,
                 "num_workers": 1,
             },

@@ -124,6 +124,9 @@ class ConditionalGAN(AttributeConditioned, AdversarialAutoencoder):
         """
         raise ValueError("ConditionalGAN has no encoder: it draws images and takes none in; use ConditionalVAEGAN")
 
+    reconstruct: Any = None
+    """There is nothing to reconstruct with."""
+
     def realness(self, images: Tensor, attributes: Tensor | None = None) -> Tensor:
         """Logits (B,) of being real and of these attributes, each depending on the others in its batch."""
         known = self.known_or_none(attributes, len(images))

@@ -25,7 +25,7 @@ BATCHES = 2
 def faces(faces_root, tmp_path_factory):
     """A function that gives the faces at 128x128, decoded once, never mirrored."""
     cache = tmp_path_factory.mktemp("cache")
-    settings = {"root": str(faces_root), "image_size": 128, "flip": False, "cache": str(cache), "num_workers": 1}
+    settings = {"root": str(faces_root), "image_size": 128, "cache": str(cache), "num_workers": 1}
     return lambda batch_size=4: CelebA(batch_size=batch_size, **settings)
 
 

@@ -161,7 +161,7 @@ model:
   init_args: {base_channels: 2, latent_channels: 8, hidden_size: 8, averaging_decay: 0.9, halving_period_epochs: 1}
 data:
   class_path: CelebA
-  init_args: {image_size: 128, batch_size: 4, num_workers: 1, flip: false}
+  init_args: {image_size: 128, batch_size: 4, num_workers: 1}
 trainer:
   max_epochs: 4
   limit_train_batches: 5

@@ -141,14 +141,12 @@ def test_bad_arguments(argument):
 
 def test_flips_are_whole_images_half_of_the_time():
     images = torch.arange(3 * 4 * 5, dtype=torch.uint8).reshape(1, 3, 4, 5).expand(4000, -1, -1, -1)
-    torch.manual_seed(0)
-    flipped = random_flip(images)
+    flipped = random_flip(images, torch.Generator().manual_seed(0))
     mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
     kept = (flipped == images).flatten(1).all(1)
     assert (mirrored ^ kept).all()
     assert abs(mirrored.float().mean() - 0.5) < 5 * 0.5 / 4000**0.5
-    torch.manual_seed(0)
-    assert torch.equal(random_flip(images), flipped)
+    assert torch.equal(random_flip(images, torch.Generator().manual_seed(0)), flipped)
 
 
 class Recorder(L.LightningModule):
@@ -206,3 +204,21 @@ def test_only_training_images_are_flipped(tmp_path, flip):
     assert len(module.mirrored["train"]) == 80
     assert not any(module.mirrored["val"] + module.mirrored["test"] + module.mirrored["predict"])
     assert (20 < sum(module.mirrored["train"]) < 60) if flip else not any(module.mirrored["train"])
+
+
+def test_flips_depend_on_place_alone_and_differ_between_batches_and_epochs(tmp_path):
+    """What the run has drawn before changes nothing, so that a resumed one mirrors the same images."""
+    seen = []
+    for seed in (1, 2):
+        data = Gradients({"train": 40, "val": 12}, root=str(tmp_path), image_size=4, batch_size=20)
+        trainer = L.Trainer(
+            accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        module = Recorder()
+        torch.manual_seed(seed)
+        trainer.fit(module, datamodule=data)
+        seen.append(module.mirrored["train"])
+    assert seen[0] == seen[1]
+    batches = [tuple(seen[0][start : start + 20]) for start in range(0, 80, 20)]
+    assert len(set(batches)) == 4

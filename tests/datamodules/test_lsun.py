@@ -91,7 +91,10 @@ def test_training_crops_at_random_and_evaluation_centrally(bedrooms):
     data = ready(bedrooms)
     images = served(data, "train")
     for training, expected in ((True, None), (False, images[..., 1:17, 1:17])):
-        data.trainer = SimpleNamespace(training=training)
+        loop = SimpleNamespace(
+            epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=1)))
+        )
+        data.trainer = SimpleNamespace(training=training, fit_loop=loop, current_epoch=0, global_rank=0)
         batch = data.on_after_batch_transfer({"images": images, "labels": torch.arange(10)}, 0)
         assert batch["images"].shape == (10, 3, 16, 16)
         assert batch["labels"].tolist() == list(range(10))
@@ -101,14 +104,13 @@ def test_training_crops_at_random_and_evaluation_centrally(bedrooms):
 
 def test_random_crops_are_windows_of_the_image_and_all_of_them_occur():
     images = torch.arange(36, dtype=torch.uint8).reshape(1, 1, 6, 6).expand(600, 3, 6, 6)
-    torch.manual_seed(0)
-    crops = random_crop(images, 4)
+    crops = random_crop(images, 4, torch.Generator().manual_seed(0))
     windows = [images[0, :, top : top + 4, left : left + 4] for top in range(3) for left in range(3)]
     seen = [sum(torch.equal(crop, window) for crop in crops) for window in windows]
     assert sum(seen) == 600
     assert min(seen) > 600 / 9 / 2
     with pytest.raises(DataError, match="6x6"):
-        random_crop(images, 7)
+        random_crop(images, 7, torch.Generator())
 
 
 def test_num_images_takes_the_first(bedrooms):
