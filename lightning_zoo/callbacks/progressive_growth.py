@@ -30,9 +30,8 @@ class ProgressiveGrowth(Callback):
             size, grows at once, as after `initial_weights`.
         fade_epochs: how long the new resolution fades in; null for half of stage_epochs, or of all epochs if that is 0.
         per: the new resolution's share rises per "epoch" (released) or per "step".
-        learning_rate: that the method would have been given at the grown sizes (0.0003 after 0.001 as released); all
-            rates change in proportion and their schedules begin again at each growth. null leaves rates and schedules
-            alone.
+        rate_factor: of the method's first learning rates at the grown sizes (0.3, 0.0003 after 0.001, as released);
+            their schedules begin again at each growth. null leaves rates and schedules alone.
 
     Raises:
         ValueError: for sizes that do not double, a schedule that the epochs have no room for, a method that does not
@@ -45,12 +44,12 @@ class ProgressiveGrowth(Callback):
         stage_epochs: int | None = None,
         fade_epochs: float | None = None,
         per: Literal["epoch", "step"] = "epoch",
-        learning_rate: float | None = None,
+        rate_factor: float | None = None,
     ) -> None:
-        if learning_rate is not None and not learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive or null, got {learning_rate}")
+        if rate_factor is not None and not rate_factor > 0:
+            raise ValueError(f"rate_factor must be positive or null, got {rate_factor}")
         self.schedule = GrowthSchedule(tuple(sizes), stage_epochs, fade_epochs, per)
-        self.learning_rate = learning_rate
+        self.rate_factor = rate_factor
         self._reached: tuple[int, float] | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -114,8 +113,8 @@ class ProgressiveGrowth(Callback):
             module.grow(size)
         broadcast(tensor for tensor in _tensors(module) if id(tensor) not in known)
         _regroup_all(trainer, module)
-        if self.learning_rate is not None:
-            _restart_all(trainer, module, self.learning_rate / module.hparams.learning_rate)
+        if self.rate_factor is not None:
+            _restart_all(trainer, module, self.rate_factor)
         rank_zero_info(f"Epoch {trainer.current_epoch}: grown to {size}x{size}.")
 
     def _finish(self, trainer: L.Trainer, module: Any) -> None:

@@ -179,7 +179,7 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
     def take_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step of all modules on a batch; scalars to log."""
         take = released_step if self.hparams.get("step_order") == "released" else joint_step
-        return take(self, self._signed(images_in(batch)), *self.optimizers())  # type: ignore[misc]
+        return take(self, self._signed(images_in(batch)), *self.optimizers())
 
     def draw_prior(self, like: Tensor, attributes: Tensor | None) -> tuple[tuple[Tensor, Tensor] | None, Tensor]:
         """Mean and log-variance of the prior, None for N(0, 1), and a draw from it in the shape of `like`."""

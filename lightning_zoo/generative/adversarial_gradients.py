@@ -198,7 +198,7 @@ def _recovery(
     if moves_transformed:
         scales = [w.mutual_information for w in weights]
         moved = torch.cat([s * part for s, part in zip(scales, found[-len(targets) :], strict=True)])
-    own = list(zip(parameters, found[1:split], strict=True))
+    own: Gradients = list(zip(parameters, found[1:split], strict=True))
     return _Recovery(errors, found[0], moved, own, list(found[split : split + len(joining)]))
 
 

@@ -136,7 +136,8 @@ class ConditionalGAN(AttributeConditioned, AdversarialAutoencoder):
     def take_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step of both networks on a batch of images (B, C, 64, 64) and attributes (B, N); scalars to log."""
         real, attributes = self._signed(images_in(batch)), self.attributes_of(batch)
-        generator, judge = self.optimizers()  # type: ignore[misc]
+        optimizers: Any = self.optimizers()
+        generator, judge = optimizers
         latent = torch.randn((len(real), *self.latent_shape), device=self.device)
         images, transformed = self.autoencoder.generate(latent, attributes)  # type: ignore[call-arg]
         found = adversarial_gradients(

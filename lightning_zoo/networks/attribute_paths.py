@@ -99,7 +99,7 @@ class LinearPrior(nn.Module):
     def forward(self, steps: Tensor) -> tuple[Tensor, Tensor]:
         """What the steps read (B, T, N), of which the first is all, to mean and log-variance (B, C, H, W)."""
         hidden = self.hidden(steps[:, 0])
-        return tuple(layer(hidden).unflatten(1, self.latent_shape) for layer in (self.mean, self.log_variance))  # type: ignore[return-value]
+        return tuple(layer(hidden).unflatten(1, self.latent_shape) for layer in (self.mean, self.log_variance))
 
 
 class RecurrentPrior(Recurrent, nn.Module):
@@ -151,7 +151,7 @@ class AttributedLinearPosterior(nn.Module):
     def forward(self, features: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, F, H, W) and attributes (B, 1, N) to mean and log-variance (B, C, H, W)."""
         hidden = self.hidden(torch.cat([self.attributes(steps[:, 0]), features.flatten(1)], 1))
-        return tuple(layer(hidden).unflatten(1, self.latent_shape) for layer in (self.mean, self.log_variance))  # type: ignore[return-value]
+        return tuple(layer(hidden).unflatten(1, self.latent_shape) for layer in (self.mean, self.log_variance))
 
 
 class AttributedPosterior(RecurrentPosterior):

@@ -99,4 +99,4 @@ def check_steps(latent_channels: int, num_steps: int) -> None:
 def recurrent_parameters(network: nn.Module) -> list[nn.Parameter]:
     """Parameters of all `Recurrent` modules in a network."""
     found = [module for module in network.modules() if isinstance(module, Recurrent)]
-    return [parameter for module in found for parameter in module.parameters()]  # type: ignore[attr-defined]
+    return [parameter for module in found for parameter in module.parameters()]

@@ -59,7 +59,7 @@ def whole(faces, tmp_path_factory):
 
 def run_in(folder, data, *more, every, **options):
     """64 in the first epoch, alpha 0 and 1/2 in the second and third, 1 in the last."""
-    growth = ProgressiveGrowth((128,), 1, 2, learning_rate=3e-4)
+    growth = ProgressiveGrowth((128,), 1, 2, rate_factor=0.3)
     callbacks = [LastCheckpoint(every_n_train_steps=every), ExactResume(), growth, *more]
     return fit(data, *callbacks, default_root_dir=folder, enable_checkpointing=True, **options)
 

@@ -117,7 +117,7 @@ def test_other_seeds_have_other_new_weights(toy):
 
 def test_rates_of_the_grown_stage(toy):
     """Halved every 2 epochs; from 0.003 again after each growth; the judge learns at half the rate."""
-    growth = ProgressiveGrowth((16, 32), 3, 1, learning_rate=0.003)
+    growth = ProgressiveGrowth((16, 32), 3, 1, rate_factor=0.3)
     watch = Watch()
     model = {"halving_period_epochs": 2}
     fit(toy, growth, watch, model=model, data=toy.Pictures(32), max_epochs=10)
@@ -147,7 +147,7 @@ def test_a_resumed_run_ends_in_the_same_weights(toy, tmp_path, saved, per):
 
     def run(name, *more, **options):
         # Growth comes before the random states are put back: it must not depend on them.
-        growth = ProgressiveGrowth((16,), 2, 2, per, learning_rate=0.005)
+        growth = ProgressiveGrowth((16,), 2, 2, per, rate_factor=0.5)
         callbacks = [growth, LastCheckpoint(every_n_train_steps=2 * saved), ExactResume()]
         folder = {"default_root_dir": tmp_path / name, "enable_checkpointing": True, "max_epochs": 6}
         return fit(toy, *callbacks, *more, model={"halving_period_epochs": 2}, **folder, **options)
@@ -243,8 +243,8 @@ def test_a_method_that_does_not_grow_is_named(generative_toy):
 
 
 def test_arguments_out_of_range():
-    with pytest.raises(ValueError, match="learning_rate must be positive or null, got 0"):
-        ProgressiveGrowth(learning_rate=0)
+    with pytest.raises(ValueError, match="rate_factor must be positive or null, got 0"):
+        ProgressiveGrowth(rate_factor=0)
     with pytest.raises(ValueError, match=r"sizes must double from one to the next, got \[128, 192\]"):
         ProgressiveGrowth(sizes=[128, 192])
 

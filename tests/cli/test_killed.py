@@ -171,7 +171,7 @@ trainer:
   logger: {class_path: lightning_zoo.callbacks.run_folder.RunFolder}
   callbacks+:
     - class_path: lightning_zoo.callbacks.progressive_growth.ProgressiveGrowth
-      init_args: {sizes: [128], stage_epochs: 1, fade_epochs: 2, per: step, learning_rate: 0.0003}
+      init_args: {sizes: [128], stage_epochs: 1, fade_epochs: 2, per: step, rate_factor: 0.3}
     - class_path: LastCheckpoint
       init_args: {every_n_train_steps: 6}
 """
