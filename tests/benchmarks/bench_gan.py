@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -39,34 +40,42 @@ def made(**changes) -> tuple[CRVAEGAN, list[torch.optim.Optimizer]]:
 
 def gan_step_overhead() -> Result:
     """Time per step from the start of one batch to the start of the next, logging included."""
-    module, optimizers = made()
+
+    def step(module: L.LightningModule, batch: dict, optimizers: list[torch.optim.Optimizer]) -> None:
+        joint_step(module, module._signed(batch["images"]), *optimizers)
+
+    return overhead("crVAE-GAN", made, Batches(), step)
+
+
+def overhead(name: str, make: Callable, batches: Iterable, step: Callable) -> Result:
+    """A method's training step by Lightning, with logging, against `step(module, batch, optimizers)` in a loop."""
+    module, optimizers = make()
     with tempfile.TemporaryDirectory() as folder:
         lightning, bare = [], []
         for _ in range(ROUNDS):
-            lightning.append(_with_lightning(folder))
-            bare.append(_without_lightning(module, optimizers))
+            lightning.append(_with_lightning(make()[0], batches, folder))
+            bare.append(_without_lightning(lambda batch: step(module, batch, optimizers), batches))
     ratio = median(a / b for a, b in zip(lightning, bare, strict=True))
     detail = f"with Lightning {median(lightning):.2f} s, bare loop {median(bare):.2f} s per step of {BATCH} images"
-    return Result("crVAE-GAN: a training step against the bare loop", ratio, "x", 1.05, False, detail)
+    return Result(f"{name}: a training step against the bare loop", ratio, "x", 1.05, False, detail)
 
 
-def _with_lightning(folder: str) -> float:
-    module, _ = made()
+def _with_lightning(module: L.LightningModule, batches: Iterable, folder: str) -> float:
     clock = StepClock()
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     logger = RunFolder(folder, "bench")
     trainer = L.Trainer(max_epochs=1, callbacks=[clock], logger=logger, log_every_n_steps=2, accelerator="cpu", **quiet)
-    trainer.fit(module, Batches())
+    trainer.fit(module, batches)
     if not (Path(logger.log_dir) / "metrics.csv").is_file():
         raise RuntimeError("nothing was logged, so the time is not that of a training step with logging")
     return median(later - earlier for earlier, later in pairwise(clock.times[1:]))
 
 
-def _without_lightning(module: CRVAEGAN, optimizers: list[torch.optim.Optimizer]) -> float:
+def _without_lightning(step: Callable[[dict], object], batches: Iterable) -> float:
     times = []
-    for batch in Batches():
+    for batch in batches:
         times.append(time.perf_counter())
-        joint_step(module, module._signed(batch["images"]), *optimizers)
+        step(batch)
     times.append(time.perf_counter())
     return median(later - earlier for earlier, later in pairwise(times[1:]))
 

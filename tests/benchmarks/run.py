@@ -1,7 +1,8 @@
 """Prints every speed and memory figure as a ratio within this one run; exit status 1 if a bound is broken.
 
 Usage: python tests/benchmarks/run.py [NAME ...] with names out of: loss, step_overhead, probing, collection, memory,
-gan_step_overhead, gan_order, image_cache, image_feed, likelihood.
+gan_step_overhead, gan_order, attributed_step_overhead, attributed_order, growth_overhead, image_cache, image_feed,
+likelihood.
 """
 
 import logging
@@ -10,6 +11,7 @@ import warnings
 
 import bench_collection
 import bench_density
+import bench_faces
 import bench_gan
 import bench_images
 import bench_probe
@@ -28,6 +30,9 @@ BENCHMARKS = {
     "memory": bench_collection.memory,
     "gan_step_overhead": bench_gan.gan_step_overhead,
     "gan_order": bench_gan.gan_order,
+    "attributed_step_overhead": bench_faces.attributed_step_overhead,
+    "attributed_order": bench_faces.attributed_order,
+    "growth_overhead": bench_faces.growth_overhead,
     "image_cache": bench_images.image_cache,
     "image_feed": bench_images.image_feed,
     "likelihood": bench_density.likelihood,
