@@ -33,6 +33,8 @@ GAN = ["--model.base_channels=2", "--model.hidden_size=8", "--data.batch_size=4"
 FIT = {
     "crvae_atari": [*ATARI, *GAN, "--trainer.callbacks=LastCheckpoint"],
     "crvae_celeba": [*GAN, "--trainer.callbacks=LastCheckpoint"],
+    "acvae_celeba": [*GAN, "--trainer.max_epochs=2"],
+    "attribute_classifier_celeba": ["--model.base_channels=2", "--data.batch_size=4"],
     "crvae_mnist": ["--model.base_channels=2", "--data.batch_size=4", "--data.num_val=8"],
 }
 OTHERS = {
@@ -42,6 +44,9 @@ OTHERS = {
     "reconstruct": ["--num_images=2", "--device=cpu"],
     "complete": ["--num_images=2", "--steps=2", "--restarts=1", "--device=cpu"],
     "traverse": ["--num_images=2", "--device=cpu"],
+    "attention": [],
+    "attributes": ["--num_images=4", "--device=cpu"],
+    "faces": ["--device=cpu"],
     "score": ["--num_images=4", "--device=cpu"],
     "test": ["--model.num_draws=2", "--data.num_val=8", "--data.batch_size=4", "--trainer.limit_test_batches=1"],
 }
@@ -50,7 +55,8 @@ OTHERS = {
 def commands():
     """Every command line of the code blocks, without its comment."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
-    lines = [line.partition("#")[0].strip() for kind, block in blocks if not kind for line in block.splitlines()]
+    whole = [block.replace("\\\n", " ") for kind, block in blocks if not kind]
+    lines = [line.partition("#")[0].strip() for block in whole for line in block.splitlines()]
     return [line for line in lines if line.startswith("lightning_zoo ")]
 
 
@@ -72,6 +78,7 @@ def workplace(tmp_path_factory):
 @pytest.mark.parametrize("command", commands())
 def test_command(command, workplace, recordings, mnist_files, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
+    monkeypatch.setattr("lightning_zoo.cli.faces._serve", lambda model, *rest: print(f"page of {type(model).__name__}"))
     mnist_files(workplace / "data/mnist")
     words = shlex.split(command.partition(">")[0])[1:]
     if words[0] == "fit":
@@ -91,6 +98,8 @@ def test_command(command, workplace, recordings, mnist_files, monkeypatch, capsy
         "test": "test/nll",
         "make_faces": "synthetic",
         "score": "frechet",
+        "faces": "page of ACVAEGAN",
+        "attributes": "attributes.csv",
     }
     assert expected.get(words[0], ".png") in output
 

@@ -1,7 +1,7 @@
 """Attentive conditional channel-recurrent VAE-GAN (Shang & Sohn 2019; thesis, chapter 6).
 
 Each attribute learns which time step of the channel recurrency reads it; an LSTM makes the prior of block t from what
-step t reads. The numbered differences from thesis and released code are in this folder's README.
+step t reads. The numbered differences from thesis and released code are in this folder's FACES.md.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Conditional channel-recurrent VAE-GAN (Shang & Sohn 2019; thesis, section 6.4.1): acVAE-GAN without attention.
 
 Every time step reads all attributes; the prior is made by fully connected layers. The numbered differences from thesis
-and released code are in this folder's README.
+and released code are in this folder's FACES.md.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Conditional VAE-GAN with fully connected latent variables, the baseline cVAE-GAN (Shang & Sohn 2019; thesis, 6.3.3).
 
-The numbered differences from thesis and released code are in this folder's README.
+The numbered differences from thesis and released code are in this folder's FACES.md.
 """
 
 from collections.abc import Sequence
