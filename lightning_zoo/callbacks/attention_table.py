@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 from torch import Tensor
 
 from lightning_zoo.callbacks.sample_grid import writes_now
-from lightning_zoo.metrics.attention_table import as_plain, as_text, entropies, steps_used, write_heat_map, write_whole
+from lightning_zoo.metrics.attention_table import as_plain, as_text, steps_used, write_heat_map, write_whole
 
 FOLDER = "attention"
 """The folder of a run that tables and heat maps are written to."""
@@ -24,8 +24,8 @@ class AttentionTable(Callback):
     """Writes the attention mask as heat map and table into the run's folder, as `attention/*`, and to MLflow.
 
     Each time `attention_epochNNNN.png` and `.json`, and `attention.txt` for the newest. At each validation it logs
-    val/attention_entropy, the mean over attributes in nats, and val/attention_steps_used, how many steps are the one
-    that some attribute attends most. Nothing is drawn from any random generator.
+    val/attention_steps_used, how many steps are the one that some attribute attends most. Nothing is drawn from any
+    random generator.
 
     Args:
         every_n_epochs: after how many epochs files are written.
@@ -46,12 +46,9 @@ class AttentionTable(Callback):
             raise ValueError(f"AttentionTable: {name} has no `attention`; leave the callback out of trainer.callbacks")
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the two numbers."""
-        if trainer.sanity_checking:
-            return
-        mask = _mask_of(pl_module)
-        pl_module.log("val/attention_entropy", float(entropies(mask).mean()), sync_dist=True)
-        pl_module.log("val/attention_steps_used", float(steps_used(mask)), sync_dist=True)
+        """Log how many steps are attended."""
+        if not trainer.sanity_checking:
+            pl_module.log("val/attention_steps_used", float(steps_used(_mask_of(pl_module))), sync_dist=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write heat map and tables."""
