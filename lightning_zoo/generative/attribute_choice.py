@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 import torch
 from torch import Tensor
 
-HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
-HAIR_SHAPES = ("Bangs", "Receding_Hairline", "Straight_Hair", "Wavy_Hair")
-BEARDS = ("Goatee", "Mustache", "Sideburns", "5_o_Clock_Shadow")
-
 CONTRADICTIONS: tuple[tuple[str, str], ...] = (
-    *(("Bald", name) for name in (*HAIR_SHAPES, *HAIR_COLOURS)),
-    *combinations(HAIR_COLOURS, 2),
-    ("Straight_Hair", "Wavy_Hair"),
+    # Bald is the top of the head: the rim below may have a colour, but nothing there falls straight or in waves.
+    ("Bald", "Bangs"),
+    ("Bald", "Straight_Hair"),
+    ("Bald", "Wavy_Hair"),
+    # Bangs lie where a receding hairline would be seen.
     ("Bangs", "Receding_Hairline"),
-    *(("No_Beard", name) for name in BEARDS),
+    ("Straight_Hair", "Wavy_Hair"),
+    # Between the other colours there are shades, and hair that turns gray keeps some of its own.
+    ("Black_Hair", "Blond_Hair"),
+    # Not a 5 o'clock shadow, which a shaven face has, nor sideburns, which need no beard.
+    ("No_Beard", "Goatee"),
+    ("No_Beard", "Mustache"),
 )
-"""Pairs of CelebA's attributes that no face has both of, by what their names say."""
+"""Pairs of CelebA's attributes that exclude each other by what they mean; what is merely rare is not among them."""
 
 
 def fill_in(wanted: Mapping[int, int], bank: Tensor, number: int, generator: torch.Generator) -> Tensor:
