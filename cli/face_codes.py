@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX = ".npz"
-ENTRIES = ("latent", "attributes", "attribute_names", "image_shape", "method", "checkpoint")
+ENTRIES = {
+    "latent": "float32",
+    "attributes": "float32",
+    "attribute_names": "str",
+    "image_shape": "int64",
+    "method": "str",
+    "checkpoint": "str",
+}
+"""What a code holds, and as which type it is read."""
 LARGEST = 64 * 2**20
 """Bytes that the arrays of one code may take: an archive can claim to unpack into anything."""
 
@@ -35,6 +44,23 @@ class Origin:
     method: str
     attribute_names: tuple[str, ...]
     latent_shape: tuple[int, ...]
+    image_shape: tuple[int, ...]
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a file of a code holds.
+
+    Attributes:
+        latent: (C, h, w) float.
+        attributes: (N,) float in {-1, +1}.
+        image_shape: (C, H, W) of the picture when it was saved; a method that has grown draws larger ones.
+        checkpoint: SHA-256 of the file that drew it.
+    """
+
+    latent: Tensor
+    attributes: Tensor
     image_shape: tuple[int, ...]
     checkpoint: str
 
@@ -69,27 +95,37 @@ def write_code(file: Path, latent: Tensor, attributes: Tensor, origin: Origin) -
         raise
 
 
-def read_code(file: Path, origin: Origin) -> tuple[Tensor, Tensor, bool]:
-    """A latent tensor (C, h, w), attributes (N,) in {-1, +1}, and whether this very checkpoint drew them.
+def read_code(file: Path, origin: Origin) -> Code:
+    """The code in a file, which a method of `origin` can draw: another size of the images does not matter to it.
 
     Raises:
-        UsageError: for a file that is no code, or one of another method, shape or list of attributes.
+        UsageError: for a file that is no code, or one of another method, latent shape or list of attributes.
     """
     import torch
 
     arrays = _arrays(file)
-    latent, attributes = torch.from_numpy(arrays["latent"]).float(), torch.from_numpy(arrays["attributes"]).float()
-    names = tuple(str(name) for name in arrays["attribute_names"].reshape(-1))
-    if str(arrays["method"]) != origin.method:
-        raise UsageError(f"{file.name} is of {arrays['method']}, the checkpoint of {origin.method}: open its own")
-    if tuple(latent.shape) != origin.latent_shape:
-        shapes = f"{tuple(latent.shape)}, the checkpoint's are {origin.latent_shape}"
+    names = tuple(arrays["attribute_names"].reshape(-1).tolist())
+    method, latent, attributes = str(arrays["method"]), arrays["latent"], arrays["attributes"]
+    if method != origin.method:
+        raise UsageError(f"{file.name} is of {method}, the checkpoint of {origin.method}: open its own")
+    if latent.shape != origin.latent_shape:
+        shapes = f"{latent.shape}, the checkpoint's are {origin.latent_shape}"
         raise UsageError(f"{file.name} has a latent tensor of shape {shapes}: open the checkpoint that it is of")
     if names != origin.attribute_names:
         raise UsageError(f"{file.name} is of other attributes ({_difference(names, origin.attribute_names)})")
-    if attributes.shape != (len(names),) or not (attributes.abs() == 1).all() or not latent.isfinite().all():
-        raise UsageError(f"{file.name} is damaged: its attributes are not all -1 or 1, or its latent is not finite")
-    return latent, attributes, str(arrays["checkpoint"]) == origin.checkpoint
+    _check_values(file, arrays)
+    image_shape = tuple(arrays["image_shape"].reshape(-1).tolist())
+    return Code(torch.from_numpy(latent), torch.from_numpy(attributes), image_shape, str(arrays["checkpoint"]))
+
+
+def _check_values(file: Path, arrays: dict[str, Any]) -> None:
+    import numpy as np
+
+    attributes = arrays["attributes"]
+    if attributes.shape != (arrays["attribute_names"].size,) or not (np.abs(attributes) == 1).all():
+        raise UsageError(f"{file.name} is damaged: its attributes are not all -1 or 1")
+    if not np.isfinite(arrays["latent"]).all():
+        raise UsageError(f"{file.name} is damaged: its latent tensor is not finite")
 
 
 def _arrays(file: Path) -> dict[str, Any]:
@@ -101,8 +137,8 @@ def _arrays(file: Path) -> dict[str, Any]:
         if size > LARGEST:
             raise UsageError(f"{file.name} is no code of a face: it unpacks into {size / 2**20:.0f} MiB")
         with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in ENTRIES}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            return {name: archive[name].astype(kind) for name, kind in ENTRIES.items()}
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{file.name} is no code of a face: save one on this page, then open its {SUFFIX}") from error
 
 

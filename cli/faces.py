@@ -7,11 +7,15 @@ import signal
 import socket
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import UsageError
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 HOST = "127.0.0.1"
 FIRST_PORT = 7860
@@ -55,12 +59,12 @@ def faces(
     path = find_checkpoint(ckpt_path)
     if output is not None and Path(output).exists() and not Path(output).is_dir():
         raise UsageError(f"--output {output} is a file: name a folder")
-    place = free_port(port)
+    free_port(port)
     model = load_conditional(path, device)
-    with tempfile.TemporaryDirectory(prefix="lightning_zoo_faces_") as temporary:
+    with _ended_by_termination(), tempfile.TemporaryDirectory(prefix="lightning_zoo_faces_") as temporary:
         _stay_local(temporary)
         require("gradio")
-        _serve(model, path, Path(output or run_folder(path) / "faces"), seed, place, open_browser)
+        _serve(model, path, Path(output or run_folder(path) / "faces"), seed, port, open_browser)
 
 
 def load_conditional(path: Path, device: str) -> Any:
@@ -102,6 +106,16 @@ def free_port(port: int | None) -> int:
     raise UsageError(f"--port: {taken} taken or not allowed; name another one, or leave it out for a free one")
 
 
+@contextmanager
+def _ended_by_termination() -> Iterator[None]:
+    """A termination is an ordinary end too: what was started is closed, and no folder stays behind."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _stay_local(temporary: str) -> None:
     """Nothing is asked of the network, and what Gradio keeps is in a folder that goes away."""
     os.environ.update(OFFLINE, GRADIO_TEMP_DIR=temporary)
@@ -109,9 +123,7 @@ def _stay_local(temporary: str) -> None:
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
 
 
-def _serve(model: Any, path: Path, folder: Path, seed: int, port: int, open_browser: bool) -> None:
-    import gradio as gr
-
+def _serve(model: Any, path: Path, folder: Path, seed: int, port: int | None, open_browser: bool) -> None:
     from .face_codes import origin_of
     from .faces_page import CSS, build
     from .faces_session import FaceMaker
@@ -120,15 +132,22 @@ def _serve(model: Any, path: Path, folder: Path, seed: int, port: int, open_brow
     with mistakes():
         maker = FaceMaker(model, origin_of(model, path), folder, seed)
     page = build(maker, f"{type(model).__name__}, {path}")
-    # Fonts of the system: those of Gradio's themes would be asked of a server.
-    theme: gr.themes.Base = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    theme = theme.set(
-        block_title_background_fill="transparent", block_title_padding="0", block_title_text_color="*body_text_color"
-    )
+    try:
+        address = _launch(page, CSS, port, open_browser)
+        print(f"Faces of {type(model).__name__} from {path}: {address} (Ctrl-C ends it)", flush=True)
+        _wait()
+    finally:
+        page.close(verbose=False)
+
+
+def _launch(page: gr.Blocks, css: str, port: int | None, open_browser: bool) -> str:
+    """The address that the page is then served at."""
+    # Not before: while a method is loaded, another page may take the first free port.
+    place = free_port(port)
     try:
         page.launch(
             server_name=HOST,
-            server_port=port,
+            server_port=place,
             share=False,
             inbrowser=open_browser,
             prevent_thread_lock=True,
@@ -140,18 +159,26 @@ def _serve(model: Any, path: Path, folder: Path, seed: int, port: int, open_brow
             enable_monitoring=False,
             footer_links=[],
             max_file_size="64mb",
-            theme=theme,
-            css=CSS,
+            theme=_theme(),
+            css=css,
         )
-        print(f"Faces of {type(model).__name__} from {path}: http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
-        _wait()
-    finally:
-        page.close(verbose=False)
+    except OSError as error:
+        raise UsageError(f"--port: {place} cannot be served ({error}); name another one") from error
+    return f"http://{HOST}:{place}"
+
+
+def _theme() -> gr.themes.Base:
+    import gradio as gr
+
+    # Fonts of the system: those of Gradio's themes would be asked of a server.
+    theme: gr.themes.Base = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    return theme.set(
+        block_title_background_fill="transparent", block_title_padding="0", block_title_text_color="*body_text_color"
+    )
 
 
 def _wait() -> None:
-    """Until Ctrl-C, or a termination: both are the ordinary end."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    """Until Ctrl-C, which is the ordinary end."""
     with suppress(KeyboardInterrupt):
         while True:
             signal.pause()

@@ -20,14 +20,26 @@ if TYPE_CHECKING:
 
 NUMBER = 16
 STATES = {"any": 0, "yes": 1, "no": -1}
-HELP = """# Faces
-
-Choose what the faces have, and what not; what stays at *any* is filled in from combinations seen in training. Then show
-faces, **click** the one you like, and draw one block of its latent code again to get variants of it."""
 
 CSS = """
-.gradio-container {max-width: 1440px !important; margin: 0 auto !important}
-.choices {max-height: 80vh; overflow-y: auto; overflow-x: hidden; flex-wrap: nowrap; gap: 8px}
+.gradio-container {width: 100% !important; max-width: 1720px !important; margin: 0 auto !important}
+.gradio-container > main {padding-top: 12px !important; padding-bottom: 12px !important}
+.title h1 {margin: 0; font-size: 1.35em}
+.title small {margin-left: 0.7em; font-weight: 400; font-size: 0.6em; color: var(--body-text-color-subdued);
+    overflow-wrap: anywhere}
+.step h2 {margin: 0; font-size: 1.05em}
+.step p {margin: 2px 0 0; font-size: 0.88em; line-height: 1.35; color: var(--body-text-color-subdued)}
+.step, .title {padding: 0 !important}
+.page {flex-wrap: wrap; width: 100%}
+.page > .column {gap: 10px}
+.tight {gap: 10px}
+.tight button, #clear {border: 1px solid var(--border-color-primary)}
+.gradio-container .slider {padding: 6px 8px !important; overflow: hidden}
+.slider .head {flex-wrap: nowrap; margin-bottom: 0}
+.slider .head label, .slider .head label span {margin: 0; white-space: nowrap}
+.slider .head input {width: 60px; border: 1px solid var(--border-color-primary)}
+.choices {max-height: max(260px, calc(100vh - 300px)); overflow-y: auto; overflow-x: hidden; flex-wrap: nowrap;
+    gap: 6px}
 .choices > * {flex-shrink: 0 !important}
 .choices .column, .choices .form {gap: 0 !important}
 .choices .attribute {display: flex; flex-direction: row; align-items: center; flex-wrap: nowrap;
@@ -39,20 +51,31 @@ CSS = """
 .choices .attribute label {padding: 1px 9px; border-radius: 6px}
 .choices .attribute label input {display: none}
 .choices .attribute label span {margin: 0}
-.blocks .wrap:not(.default) {flex-direction: column; gap: 3px}
-.blocks label {padding: 1px 8px; width: 100%; font-size: 0.9em}
-.faces .grid {display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px}
-.faces .grid .none {grid-column: 1 / -1}
+.gradio-container .blocks {padding: 6px !important}
+.blocks .wrap:not(.default) {flex-direction: column; flex-wrap: nowrap; gap: 3px; overflow-y: auto;
+    max-height: max(200px, calc(100vh - 500px))}
+.blocks label {padding: 3px 8px; width: 100%; font-size: 0.88em; line-height: 1.3; flex-shrink: 0;
+    text-wrap: pretty; border: 1px solid var(--border-color-primary)}
+.gradio-container .faces, .gradio-container .current, .faces .html-container, .current .html-container {
+    padding: 1px !important}
+.faces .grid {display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; margin: 0 auto;
+    max-width: max(320px, calc(100vh - 262px))}
+.faces .many {grid-template-columns: repeat(6, 1fr)}
 .faces button {padding: 0; border-radius: 8px; overflow: hidden; aspect-ratio: 1; cursor: pointer}
 .faces button:hover {outline: 2px solid var(--border-color-accent)}
 .faces button.selected {outline: 3px solid var(--color-accent)}
 .faces img {width: 100%; height: 100%; display: block}
-.notice {min-height: 1.6em; color: var(--color-accent)}
-.current img {width: 208px; height: 208px; border-radius: 10px; display: block; margin: 0 auto 8px}
-.current p {margin: 2px 0; font-size: 0.9em}
-.none {color: var(--body-text-color-subdued); padding: 92px 0; text-align: center}
+.faces .none {padding: 180px 0}
+.shown {min-height: 36px}
+.notice {min-height: 1.6em; padding: 0 !important}
+.notice p {overflow-wrap: anywhere; color: var(--primary-600)}
+.dark .notice p {color: var(--primary-300)}
+.current .picked {display: flex; gap: 12px; height: 148px}
+.current img {width: 148px; height: 148px; border-radius: 10px; display: block; flex-shrink: 0}
+.current p {margin: 0; font-size: 0.86em; line-height: 1.35; overflow-y: auto}
+.current .none {height: 148px; padding-top: 60px}
+.none {color: var(--body-text-color-subdued); text-align: center}
 """
-
 
 SELECT = """
 element.addEventListener('click', (event) => {
@@ -67,34 +90,14 @@ def build(maker: FaceMaker, title: str) -> gr.Blocks:
     """The page of a method; `title` says of which checkpoint."""
     with gr.Blocks(title="Faces", analytics_enabled=False) as page:
         session = gr.State(Session())
-        gr.Markdown(f"{HELP} <small>{escape(title)}</small>")
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=3, min_width=330):
-                states, clear = _choices(maker)
+        gr.Markdown(f"# Faces <small>{escape(title)}</small>", elem_classes="title")
+        with gr.Row(equal_height=False, elem_classes="page"):
+            with gr.Column(scale=3, min_width=310):
+                states, clear, spread, show = _choices(maker)
             with gr.Column(scale=5, min_width=420):
-                with gr.Row():
-                    show = gr.Button(f"Show {NUMBER} faces", variant="primary", elem_id="show")
-                    undo = gr.Button("Undo", elem_id="undo")
-                notice = gr.Markdown(elem_id="notice", elem_classes="notice")
-                gallery = gr.HTML(_faces(Session()), js_on_load=SELECT, elem_id="faces", elem_classes="faces")
-                caption = gr.Markdown(elem_id="shown")
-                spread = gr.Slider(
-                    0,
-                    1.5,
-                    1.0,
-                    step=0.05,
-                    label="Spread",
-                    info="Of the faces that are shown next: below 1 more typical, above 1 more unusual.",
-                    elem_id="spread",
-                )
-            with gr.Column(scale=3, min_width=320):
-                current = gr.HTML(_current(maker, None), elem_id="current", elem_classes="current")
-                with gr.Row():
-                    save = gr.Button("Save picture and code", size="sm", min_width=120, elem_id="save")
-                    reopen = gr.UploadButton(
-                        f"Open a code ({SUFFIX})", file_types=[SUFFIX], size="sm", min_width=120, elem_id="open"
-                    )
-                block, share, number, vary = _refinement(maker)
+                gallery, caption, notice, undo, save, reopen = _gallery()
+            with gr.Column(scale=4, min_width=350):
+                current, block, share, number, vary = _refinement(maker)
         shown = [session, gallery, caption, notice, current]
 
         def on(event: Callable[..., Any], action: Callable[..., Session], inputs: list[Any]) -> None:
@@ -132,10 +135,21 @@ def build(maker: FaceMaker, title: str) -> gr.Blocks:
     return page
 
 
-def _choices(maker: FaceMaker) -> tuple[dict[int, gr.Radio], gr.Button]:
-    """A choice of three for each attribute, by its column, and the button that sets all back."""
+def _step(title: str, text: str = "") -> None:
+    gr.Markdown(f"## {title}\n\n{text}", elem_classes="step")
+
+
+def _slider(least: float, most: float, value: float, step: float, label: str, name: str) -> gr.Slider:
+    return gr.Slider(
+        least, most, value, step=step, label=label, min_width=120, buttons=[], elem_id=name, elem_classes="slider"
+    )
+
+
+def _choices(maker: FaceMaker) -> tuple[dict[int, gr.Radio], gr.Button, gr.Slider, gr.Button]:
+    """A choice of three for each attribute, by its column; the button that sets all back; spread; the button."""
     names = maker.origin.attribute_names
     states: dict[int, gr.Radio] = {}
+    _step("1. Choose attributes", "What stays at *any* is filled in from combinations seen in training.")
     clear = gr.Button("Set all to any", size="sm", elem_id="clear")
     with gr.Column(elem_classes="choices"):
         for place, (title, columns) in enumerate(grouped(names).items()):
@@ -148,25 +162,41 @@ def _choices(maker: FaceMaker) -> tuple[dict[int, gr.Radio], gr.Button]:
                         elem_id=f"attribute_{names[column]}",
                         elem_classes="attribute",
                     )
-    return states, clear
+    spread = _slider(0, 1.5, 1, 0.05, "Spread: low is typical", "spread")
+    return states, clear, spread, gr.Button(f"Show {NUMBER} faces", variant="primary", elem_id="show")
 
 
-def _refinement(maker: FaceMaker) -> tuple[gr.Radio, gr.Slider, gr.Slider, gr.Button]:
-    """Which block, how far, how many, and the button."""
-    named = [(name, step) for step, name in enumerate(maker.block_names(), start=1)]
+def _gallery() -> tuple[gr.HTML, gr.Markdown, gr.Markdown, gr.Button, gr.Button, gr.UploadButton]:
+    """The faces, what they are, what there is to say, and what is done with them but drawing."""
+    _step("2. Pick a face")
+    caption = gr.Markdown(elem_id="shown", elem_classes=["step", "shown"])
+    gallery = gr.HTML(_faces(Session()), js_on_load=SELECT, elem_id="faces", elem_classes="faces")
+    with gr.Row(elem_classes="tight"):
+        undo = gr.Button("Undo", size="sm", min_width=80, elem_id="undo")
+        save = gr.Button("Save picture and code", size="sm", min_width=150, elem_id="save")
+        reopen = gr.UploadButton(
+            f"Open a code ({SUFFIX})", file_types=[SUFFIX], size="sm", min_width=150, elem_id="open"
+        )
+    notice = gr.Markdown(elem_id="notice", elem_classes="notice")
+    return gallery, caption, notice, undo, save, reopen
+
+
+def _refinement(maker: FaceMaker) -> tuple[gr.HTML, gr.Radio, gr.Slider, gr.Slider, gr.Button]:
+    """The picked face, which block, how far, how many, and the button."""
+    _step("3. Vary the picked face", "One block of its latent code is drawn again; all others stay.")
+    current = gr.HTML(_current(maker, None), elem_id="current", elem_classes="current")
     block = gr.Radio(
-        named,
+        [(name, step) for step, name in enumerate(maker.block_names(), start=1)],
         value=maker.gentle_block(),
         label="Block to draw again",
-        info="How much the picture changes by it on average (of 255 levels), and what attends to it most. "
-        "Far, at 1, the block is a new one; near 0 it is the old one.",
+        info="In brackets by how many of 255 levels the picture changes; then what attends to the block most.",
         elem_id="block",
         elem_classes="blocks",
     )
-    with gr.Row():
-        share = gr.Slider(0.05, 1, 0.6, step=0.05, label="How far", min_width=120, elem_id="share")
-        number = gr.Slider(4, 32, NUMBER, step=4, label="How many", min_width=120, elem_id="number")
-    return block, share, number, gr.Button("Show variants", variant="primary", elem_id="vary")
+    with gr.Row(elem_classes="tight"):
+        share = _slider(0.05, 1, 0.6, 0.05, "How far", "share")
+        number = _slider(4, 32, NUMBER, 4, "How many", "number")
+    return current, block, share, number, gr.Button("Show variants", variant="primary", elem_id="vary")
 
 
 def _vary(maker: FaceMaker, before: Session, block: int, share: float, number: float) -> Session:
@@ -186,7 +216,8 @@ def _faces(session: Session) -> str:
     if not session.candidates:
         return '<div class="none">No faces yet</div>'
     buttons = [_button(index, face, index == session.picked) for index, face in enumerate(session.candidates)]
-    return f'<div class="grid">{"".join(buttons)}</div>'
+    many = " many" * (len(buttons) > NUMBER)
+    return f'<div class="grid{many}">{"".join(buttons)}</div>'
 
 
 def _button(index: int, face: Face, picked: bool) -> str:
@@ -204,7 +235,8 @@ def _current(maker: FaceMaker, face: Face | None) -> str:
         readable(name) for name, value in zip(maker.origin.attribute_names, face.attributes, strict=True) if value > 0
     ]
     attributes = escape(", ".join(has)) or "none of the attributes"
-    return f'<img alt="The picked face" src="{_picture(face.image)}"><p><b>Drawn with:</b> {attributes}</p>'
+    image = f'<img alt="The picked face" src="{_picture(face.image)}">'
+    return f'<div class="picked">{image}<p><b>Drawn with:</b> {attributes}</p></div>'
 
 
 def _picture(image: Tensor) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .attribute_labels import readable
 from .errors import UsageError
-from .face_codes import SUFFIX, Origin, read_code, write_code
+from .face_codes import SUFFIX, Code, Origin, read_code, write_code
 
 if TYPE_CHECKING:
     import torch
@@ -167,12 +167,11 @@ class FaceMaker:
     def open(self, session: Session, file: Path) -> Session:
         """The face of a saved code becomes the current one; the notice says why where it cannot."""
         try:
-            latent, attributes, same = read_code(file, self.origin)
+            code = read_code(file, self.origin)
         except UsageError as error:
             return session.saying(str(error))
-        (face,) = self._faces(latent[None], attributes[None])
-        other = "" if same else " It is of another checkpoint of the same shape, so the face may look different."
-        return session.then(current=face, picked=None, notice=f"Opened {file.name}.{other}")
+        (face,) = self._faces(code.latent[None], code.attributes[None])
+        return session.then(current=face, picked=None, notice=f"Opened {file.name}.{self._elsewhere(code)}")
 
     def block_names(self) -> list[str]:
         """A line for each block: by how many levels of 255 it changes a picture, and what attends to it most."""
@@ -189,6 +188,14 @@ class FaceMaker:
         """Of the blocks that change the picture at all, the one in the middle, counted from 1."""
         order = sorted(range(len(self.effects)), key=self.effects.__getitem__)
         return order[(len(order) - 1) // 2] + 1
+
+    def _elsewhere(self, code: Code) -> str:
+        """A sentence for a code that another checkpoint drew, such as the same method before it grew."""
+        if code.checkpoint == self.origin.checkpoint:
+            return ""
+        sizes = [" x ".join(map(str, shape[1:])) for shape in (code.image_shape, self.origin.image_shape)]
+        where = "" if sizes[0] == sizes[1] else f", of {sizes[0]} pixels where this one draws {sizes[1]}"
+        return f" It was saved from another checkpoint{where}: the picture may differ."
 
     def _attended(self) -> list[str]:
         """By block, the attributes whose attention is most on it, those with the most first."""

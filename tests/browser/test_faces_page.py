@@ -23,10 +23,28 @@ pytestmark = pytest.mark.browser
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+CONTROLS = ("clear", "spread", "show", "undo", "save", "open", "notice", "block", "share", "number", "vary")
 ALL_DRAWN = """(number) => {
     const images = [...document.querySelectorAll('#faces img')];
     return images.length == number && images.every((image) => !image.dataset.old && image.naturalWidth);
 }"""
+
+
+SERVER = """
+import os, sys
+
+def note(event, arguments):
+    if event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        asked.write(f"name {arguments[0]}\\n")
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        asked.write("address {}:{}\\n".format(*arguments[1]))
+
+asked = open(os.environ["ASKED"], "a", buffering=1)
+sys.addaudithook(note)
+from lightning_zoo.cli.main import main
+main()
+"""
+"""The command, noting every name that it looks up and every address that it connects to."""
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +95,11 @@ def serve(tmp_path, free_port):
             "TMPDIR": str(temporary),
             "HTTP_PROXY": "http://127.0.0.1:9",
             "PYTHONUNBUFFERED": "1",
+            "ASKED": str(tmp_path / "asked.txt"),
         }
         environment |= {"http_proxy": environment["HTTP_PROXY"], "https_proxy": environment["HTTP_PROXY"]}
         environment.pop("OMP_NUM_THREADS", None)
         environment["PYTHONPATH"] = str(Path(__file__).parents[1] / "toys")
-        code = "from lightning_zoo.cli.main import main; main()"
         options = [
             "--ckpt_path",
             str(path),
@@ -93,7 +111,7 @@ def serve(tmp_path, free_port):
             str(tmp_path / "saved"),
         ]
         process = subprocess.Popen(
-            [sys.executable, "-c", code, "faces", *options, *words],
+            [sys.executable, "-c", SERVER, "faces", *options, *words],
             env=environment,
             cwd=tmp_path,
             stdout=subprocess.PIPE,
@@ -179,6 +197,32 @@ def open_code(page, file):
     chooser.value.set_files(file)
 
 
+def asked_by_the_server(tmp_path, address):
+    """Names and addresses that the server's process asked, other than its own."""
+    host, _, port = address.removeprefix("http://").partition(":")
+    noted = set((tmp_path / "asked.txt").read_text().splitlines())
+    # Gradio asks its own server whether it has started: notes are taken.
+    assert f"address {host}:{port}" in noted
+    return noted - {f"name {host}", f"address {host}:{port}"}
+
+
+def out_of_sight(page, width, height):
+    """Controls that a window of this size does not show whole without scrolling."""
+    page.set_viewport_size({"width": width, "height": height})
+    page.evaluate("() => scrollTo(0, 0)")
+    boxes = {name: page.locator(f"#{name}").bounding_box() for name in CONTROLS}
+    cut = """name => [document.querySelector('#' + name), ...document.querySelectorAll('#' + name + ' *')]
+        .some((part) => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).overflowX == 'hidden')"""
+    return [
+        name
+        for name, box in boxes.items()
+        if min(box["x"], box["y"]) < 0
+        or box["x"] + box["width"] > width
+        or box["y"] + box["height"] > height
+        or page.evaluate(cut, name)
+    ]
+
+
 def wait_for_notice(page, words):
     page.wait_for_function("(words) => document.querySelector('#notice').innerText.includes(words)", arg=words)
     return page.inner_text("#notice")
@@ -208,6 +252,8 @@ def test_choose_pick_vary_undo_save_and_open(serve, visit, checkpoint, tmp_path,
     assert "block 8 moved by 60%" in page.inner_text("#shown")
     other = pick(page, 2)
     assert other != chosen
+    for size in ((1280, 900), (1440, 1000), (1920, 1080)):
+        assert out_of_sight(page, *size) == []
     page.screenshot(path=tmp_path / "faces_page.png", full_page=True)
 
     page.click("#save")
@@ -230,6 +276,7 @@ def test_choose_pick_vary_undo_save_and_open(serve, visit, checkpoint, tmp_path,
     assert np.abs(pixels(current(page)) - pixels(chosen)).max() > 1
     hosts = {urlparse(url).hostname for url in asked if not url.startswith(("data:", "blob:"))}
     assert hosts == {"127.0.0.1"}
+    assert asked_by_the_server(tmp_path, address) == set()
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     assert "Traceback" not in process.stdout.read()

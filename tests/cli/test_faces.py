@@ -32,6 +32,14 @@ def test_no_checkpoint(zoo, capsys):
     assert one_error(capsys) == "No checkpoint nothing.ckpt."
 
 
+@pytest.mark.parametrize("kind", ["folder", "text", "empty"])
+def test_a_path_that_is_no_checkpoint(zoo, project, capsys, kind):
+    path = project / "model.ckpt"
+    path.mkdir() if kind == "folder" else path.write_text("no weights" * (kind == "text"))
+    assert zoo("faces", "--ckpt_path", str(path), "--device", "cpu") == 2
+    assert "model.ckpt" in one_error(capsys)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -52,6 +60,23 @@ def test_a_port_that_is_taken(zoo, conditional, capsys):
         listener.listen()
         port = listener.getsockname()[1]
         assert zoo("faces", "--ckpt_path", conditional, "--port", str(port)) == 2
+    assert one_error(capsys).startswith(f"--port: {port} is taken or not allowed; name another one")
+
+
+def test_a_port_that_is_taken_while_the_method_is_loaded(zoo, conditional, monkeypatch, free_port, capsys):
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'lightning_zoo[app]'")
+    from lightning_zoo.cli import faces_session
+
+    port, make = free_port(), faces_session.FaceMaker
+    with socket.socket() as listener:
+
+        def slowly(*arguments):
+            listener.bind(("127.0.0.1", port))
+            listener.listen()
+            return make(*arguments)
+
+        monkeypatch.setattr(faces_session, "FaceMaker", slowly)
+        assert zoo("faces", "--ckpt_path", conditional, "--device", "cpu", "--port", str(port)) == 2
     assert one_error(capsys).startswith(f"--port: {port} is taken or not allowed; name another one")
 
 
