@@ -194,10 +194,17 @@ class AttributeConditioned(nn.Module):
             attributes: (num_images, N) or (N,); None draws combinations of the training data.
             truncation: factor of the latent variables' deviations from the prior's mean.
             generator: of the CPU.
+
+        Raises:
+            ValueError: for attributes of another shape.
         """
         if attributes is None:
             attributes = self.attribute_bank.cpu()[torch.randint(BANK_SIZE, (num_images,), generator=generator)]
-        attributes = attributes.expand(num_images, -1) if attributes.dim() == 1 else attributes
+        attributes = self.checked(attributes.expand(num_images, -1) if attributes.dim() == 1 else attributes)
+        if len(attributes) != num_images:
+            raise ValueError(
+                f"attributes of {num_images} images must be ({num_images}, N) or (N,), got {tuple(attributes.shape)}"
+            )
         latent = self.draw(attributes, truncation=truncation, generator=generator)
         return self.decode(latent, attributes)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lightning_zoo.checkpoints import read
+from lightning_zoo.checkpoints import class_path, read
 from lightning_zoo.generative.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_zoo.generative.adversarial_gradients import Judging, Pair, SampleWeights
 from lightning_zoo.generative.adversarial_steps import draw_gaussian, joint_step
@@ -30,8 +30,17 @@ BATCHES: dict[DiscriminatorBatch, tuple[Pair, ...]] = {
 }
 """What the rows of the discriminator's batch are in turn: as in the thesis (6.5.1), and as released."""
 
-SHAPES = ("image_channels", "base_channels", "latent_channels", "num_steps", "hidden_size", "attribute_names")
-"""Hyperparameters that the weights' shapes depend on."""
+SHAPES = (
+    "image_channels",
+    "base_channels",
+    "latent_channels",
+    "num_steps",
+    "hidden_size",
+    "num_layers",
+    "spectral",
+    "attribute_names",
+)
+"""Hyperparameters that the weights' shapes depend on; whether there is a mutual_information_weight is another."""
 
 
 class ConditionalAdversarialAutoencoder(Growing, AttributeConditioned, AdversarialAutoencoder):
@@ -73,12 +82,6 @@ class ConditionalAdversarialAutoencoder(Growing, AttributeConditioned, Adversari
             recover_learning_rate=given.learning_rate / 2,
         )
         self.image_shape = (given.image_channels, given.first_size, given.first_size)
-
-    def configure_model(self) -> None:
-        """Start a new run from the weights that `initial_weights` names."""
-        path, trainer = self.hparams.initial_weights, self._trainer
-        if path is not None and trainer is not None and trainer.training and not trainer.ckpt_path:
-            self._take_weights(path)
 
     def networks(self) -> Any:
         """What draws: the averaged networks, if there are any."""
@@ -129,6 +132,14 @@ class ConditionalAdversarialAutoencoder(Growing, AttributeConditioned, Adversari
             gradient_penalty=given.gradient_penalty,
         )
 
+    def configure_optimizers(self) -> Any:
+        """As `AdversarialAutoencoder` has them; a new run starts from the weights that `initial_weights` names."""
+        # Not in configure_model: there the trainer does not know yet whether it resumes a run.
+        path, trainer = self.hparams.initial_weights, self._trainer
+        if path is not None and trainer is not None and trainer.training and not trainer.ckpt_path:
+            self._take_weights(path)
+        return super().configure_optimizers()
+
     def predict_step(self, batch: dict[str, Tensor], batch_index: int) -> dict[str, Tensor]:
         """Posterior means (B, D)."""
         return {"features": self.encode(images_in(batch), self.attributes_of(batch))}
@@ -148,25 +159,33 @@ class ConditionalAdversarialAutoencoder(Growing, AttributeConditioned, Adversari
 
     def _take_weights(self, path: str) -> None:
         checkpoint = read(Path(path))
+        written = (class_path(checkpoint) or type(self).__name__).rpartition(".")[2]
+        if written not in [cls.__name__ for cls in type(self).__mro__]:
+            raise ValueError(f"initial_weights: {path} is of {written}, not of {type(self).__name__}")
         theirs = checkpoint.get("hyper_parameters", {})
-        for name in SHAPES:
+        for name in (*SHAPES, "mutual_information_weight"):
             ours, given = _plain(self.hparams.get(name)), _plain(theirs.get(name))
-            if ours != given:
+            both = name not in SHAPES and None not in (ours, given)
+            if ours != given and not both:
                 raise ValueError(
                     f"initial_weights: {path} has {name}={given}, this method {name}={ours}; "
                     f"give --model.{name} its value, or another checkpoint"
                 )
         self.on_load_checkpoint(checkpoint)
         weights = checkpoint["state_dict"]
-        # The counters of the gate's warm-up begin anew; a run without averaging may start from one with it.
-        kept = {name: value for name, value in weights.items() if not name.startswith("gate.")}
+        # The counters of the gate's warm-up begin anew, and the bank is of this run's data where they were seen.
+        anew = ("gate.", "attribute_bank") if self.attribute_bank.any() else ("gate.",)
+        kept = {name: value for name, value in weights.items() if not name.startswith(anew)}
         try:
             missing, unknown = self.load_state_dict(kept, strict=False)
         except RuntimeError as error:
             raise ValueError(f"initial_weights: {path} does not fit {type(self).__name__}: other shapes") from error
-        wrong = [name for name in [*missing, *unknown] if not name.startswith(("gate.", "averaged."))]
+        # A run with averaging may start from one without it, and the other way round.
+        wrong = [name for name in [*missing, *unknown] if not name.startswith((*anew, "averaged."))]
         if wrong:
-            raise ValueError(f"initial_weights: {path} is no {type(self).__name__}: {wrong[0]} does not fit")
+            raise ValueError(f"initial_weights: {path} does not fit {type(self).__name__}: {wrong[0]}")
+        if self.averaged is not None and any(name.startswith("averaged.") for name in missing):
+            self.averaged.module.load_state_dict(self.autoencoder.state_dict())
 
 
 def _plain(value: Any) -> Any:

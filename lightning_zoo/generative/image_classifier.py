@@ -36,13 +36,9 @@ class ImageClassifier(Loadable, L.LightningModule):
         self._fill_from_data()
 
     def configure_model(self) -> None:
-        """Build the network if its sizes are only now known, and read the initial weights of a new run."""
+        """Build the network if its sizes are only now known."""
         if self.network is None:
             self._build()
-        path, trainer = self.hparams["initial_weights"], self._trainer
-        if path is not None and trainer is not None and trainer.training and not trainer.ckpt_path:
-            assert self.network is not None
-            self.network.take_torchvision_weights(_read_weights(path))
 
     def features(self, images: Tensor) -> Tensor:
         """Features (B, 8 * base_channels), never negative, of images (B, C, H, W), uint8 or float in [0, 1]."""
@@ -66,7 +62,12 @@ class ImageClassifier(Loadable, L.LightningModule):
         average_batch_statistics(self)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW whose rate falls after each epoch."""
+        """AdamW whose rate falls after each epoch; a new run starts from the initial weights."""
+        # Not in configure_model: there the trainer does not know yet whether it resumes a run.
+        path, trainer = self.hparams["initial_weights"], self._trainer
+        if path is not None and trainer is not None and trainer.training and not trainer.ckpt_path:
+            assert self.network is not None
+            self.network.take_torchvision_weights(_read_weights(path))
         options = self.hparams
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=options["learning_rate"], weight_decay=options["weight_decay"]
