@@ -57,7 +57,8 @@ class ACVAEGAN(ConditionalAdversarialAutoencoder):
         norm_momentum: weight of a batch in the running statistics of batch normalisation.
         shared_statistics: the decoder normalises reconstructions and samples together; each by itself as released.
         channels_last: memory format of the networks.
-        learning_rate: LR; discriminator and q_psi learn at LR / 2, LSTMs at LR / T.
+        learning_rate: LR; discriminator and q_psi learn at LR / 2.
+        recurrent_learning_rate: of the LSTMs; null (published) for LR / T.
         beta1: of Adam.
         discriminator_beta1: of the discriminator's Adam; 0.5 in the released command for 64x64.
         halving_period_epochs: after which the learning rates are halved.
@@ -99,6 +100,7 @@ class ACVAEGAN(ConditionalAdversarialAutoencoder):
         shared_statistics: bool = False,
         channels_last: bool = True,
         learning_rate: float = 1e-3,
+        recurrent_learning_rate: float | None = None,
         beta1: float = 0.9,
         discriminator_beta1: float = 0.9,
         halving_period_epochs: int = 60,

@@ -215,7 +215,7 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
     def parameter_groups(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The optimizers' groups, of the autoencoder and of discriminator and q_psi, with their first learning rates.
 
-        LSTMs learn at LR / T.
+        LSTMs learn at LR / T, if no `recurrent_learning_rate` is given.
         """
         rate = self.hparams.learning_rate
         recurrent = recurrent_parameters(self.autoencoder)
@@ -223,7 +223,8 @@ class AdversarialAutoencoder(Loadable, L.LightningModule):
         others = [parameter for parameter in self.autoencoder.parameters() if id(parameter) not in ids]
         groups: list[dict[str, Any]] = [{"params": others, "lr": rate}]
         if recurrent:
-            groups.append({"params": recurrent, "lr": rate / self.num_steps})
+            given = self.hparams.get("recurrent_learning_rate")
+            groups.append({"params": recurrent, "lr": rate / self.num_steps if given is None else given})
         discriminator = self.discriminator
         head_rate, trunk_rate, recover_rate = self.learning_rates
         trunk = [*discriminator.trunk.parameters(), *discriminator.joining_parameters()]

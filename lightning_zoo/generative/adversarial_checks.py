@@ -22,6 +22,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "balance_weight": (0, float("inf"), "must not be negative"),
     "gradient_penalty": (0, float("inf"), "must not be negative"),
     "learning_rate": (1e-12, float("inf"), "must be positive"),
+    "recurrent_learning_rate": (1e-12, float("inf"), "must be positive or null"),
     "dropout": (0, 0.99, "must lie in [0, 1)"),
     "norm_momentum": (1e-12, 1, "must lie in (0, 1]"),
     "averaging_decay": (1e-12, 1 - 1e-12, "must lie between 0 and 1 or be null"),

@@ -259,9 +259,17 @@ def test_released_learning_rates():
             assert rate == (0.4, 0.5), name
 
 
+def test_the_lstms_may_have_a_rate_of_their_own():
+    found = rates(make(learning_rate=0.8, recurrent_learning_rate=0.3))
+    assert found["autoencoder.projection.recurrence.lstm.bias_hh_l0"] == (0.3, 0.9)
+    assert found["autoencoder.prior_network.mean.weight"] == (0.3, 0.9)
+    assert found["autoencoder.encoder.layers.0.weight"] == (0.8, 0.9)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"recurrent_learning_rate": 0.0}, "recurrent_learning_rate must be positive or null, got 0.0"),
         ({"attribute_names": []}, "attribute_names is empty"),
         ({"attribute_names": ["Male", "Male"]}, "attribute_names has 'Male' more than once"),
         ({"first_size": 96}, "first_size must be 64, or doublings"),
