@@ -30,6 +30,14 @@ MAY_IMPORT = {
         *PURE,
         "lightning_zoo.checkpoints",
         "lightning_zoo.extras",
+        "lightning_zoo.gradients",
+        "lightning_zoo.step_logging",
+    ),
+    "lightning_zoo.video": (
+        *PURE,
+        "lightning_zoo.checkpoints",
+        "lightning_zoo.extras",
+        "lightning_zoo.gradients",
         "lightning_zoo.step_logging",
     ),
     "lightning_zoo.representation": (
@@ -40,6 +48,7 @@ MAY_IMPORT = {
     ),
     "lightning_zoo.checkpoints": (),
     "lightning_zoo.extras": (),
+    "lightning_zoo.gradients": (),
     "lightning_zoo.step_logging": (),
     "datamodules": (*PURE, "lightning_zoo.checkpoints", "lightning_zoo.extras"),
 }

@@ -18,7 +18,7 @@ from lightning_zoo.generative.adversarial_gradients import (
     discriminator_rows,
     recovery_loss,
 )
-from lightning_zoo.generative.gradients import average_gradients, clamp_gradients, set_gradients
+from lightning_zoo.gradients import average_gradients, clamp_gradients, set_gradients
 from lightning_zoo.losses.adversarial import discriminator_accuracy, discriminator_loss, generator_loss
 from lightning_zoo.networks.channel_recurrence import recurrent_parameters
 

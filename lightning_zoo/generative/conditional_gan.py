@@ -15,8 +15,8 @@ from lightning_zoo.generative.adversarial_gradients import Judging, Pair, Sample
 from lightning_zoo.generative.adversarial_steps import take_step
 from lightning_zoo.generative.attribute_conditioning import CELEBA_ATTRIBUTES, AttributeConditioned
 from lightning_zoo.generative.conditional_networks import ConditionalGenerator
-from lightning_zoo.generative.gradients import set_gradients
 from lightning_zoo.generative.images import images_in, shrink_to, to_signed
+from lightning_zoo.gradients import set_gradients
 from lightning_zoo.losses.adversarial import AdversarialLoss, discriminator_accuracy
 from lightning_zoo.networks.attribute_paths import AttributedLinearProjection, RepeatedAttributes
 from lightning_zoo.networks.conditional_discriminator import ConditionalDiscriminator, LinearJoin

@@ -12,10 +12,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from lightning_zoo.checkpoints import Loadable
-from lightning_zoo.generative.gradients import clamp_gradients
 from lightning_zoo.generative.images import images_in, to_unit
 from lightning_zoo.generative.likelihood import streamed_log_likelihood
 from lightning_zoo.generative.rank_noise import batch_generator
+from lightning_zoo.gradients import clamp_gradients
 from lightning_zoo.losses.importance import importance_weighted_bound, mean_and_standard_error
 from lightning_zoo.losses.likelihood import bernoulli_log_likelihood, full_precision, log_density_ratio
 from lightning_zoo.losses.vae import gaussian_kl

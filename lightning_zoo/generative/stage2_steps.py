@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lightning_zoo.generative.gradients import average_gradients, set_gradients
 from lightning_zoo.generative.perceptual import make_perceptual
+from lightning_zoo.gradients import average_gradients, set_gradients
 from lightning_zoo.losses.stage2 import (
     balanced_accuracy,
     perceptual_distance,

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from datamodules.index_batches import IndexBatches, permutation
-from lightning_zoo.generative.gradients import average_gradients, set_gradients
+from lightning_zoo.gradients import average_gradients, set_gradients
 from lightning_zoo.networks import growing_images
 from lightning_zoo.networks.growing_images import GrowingInput, GrowingOutput
 

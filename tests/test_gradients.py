@@ -5,7 +5,7 @@ import torch
 import torch.multiprocessing as mp
 from torch import nn
 
-from lightning_zoo.generative.gradients import average_gradients, clamp_gradients, set_gradients
+from lightning_zoo.gradients import average_gradients, clamp_gradients, set_gradients
 
 
 def test_set_gradients_equals_backward_and_replaces_what_was_there():

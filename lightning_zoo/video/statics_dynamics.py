@@ -1,0 +1,310 @@
+"""Video statics and dynamics (Shang, PhD thesis, chapter 7; Shang, Liu, Vahdat, De Mello and Kautz 2020).
+
+First BlockSTN learns to warp frames onto each other; then, with BlockSTN as it is, a video encoder learns statics S
+that warp onto every frame of a clip, and dynamics P that predict what a frame has beyond S. No code of it was ever
+published; the numbered differences from the text are in this folder's README.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from lightning_zoo.checkpoints import Loadable, read
+from lightning_zoo.gradients import average_gradients, set_gradients
+from lightning_zoo.losses.video import Contrast, Reduction, contrastive_prediction, frame_error
+from lightning_zoo.networks.batch_statistics import average_batch_statistics
+from lightning_zoo.networks.frame_autoencoder import Pixels
+from lightning_zoo.networks.frame_dynamics import Feedback
+from lightning_zoo.networks.statics_dynamics import Decomposition, StaticsDynamicsNetworks, best_frame
+from lightning_zoo.step_logging import logs_now
+from lightning_zoo.video.block_stn import pair_losses, transformer_of
+from lightning_zoo.video.clips import check_clips, ends_of, from_pixels, to_pixels
+from lightning_zoo.video.hyperparameters import check_hyperparameters
+
+
+class StaticsDynamics(Loadable, L.LightningModule):
+    """Both phases in turn; the defaults are those for Moving MNIST.
+
+    Args:
+        frame_channels: C.
+        frame_size: side of the frames, a multiple of 8.
+        num_frames: T of a clip.
+        channels: c of S and of BlockSTN's features (c, side / 8, side / 8).
+        num_blocks: K of BlockSTN.
+        base_channels: of the 3D-ResNet-18; 64 there.
+        dynamics_size: D of P.
+        frame_dynamics_size: d of p.
+        hidden_size: of the LSTM that predicts.
+        pixels: range of the frames within the networks: "unit", [0, 1], or "signed", [-1, 1].
+        sees_all_channels: as of `BlockSTN`.
+        bounded: as of `BlockSTN`.
+        padding: as of `BlockSTN`.
+        transformer_epochs: of the first phase; with 0, `transformer_path` has to be given.
+        transformer_path: checkpoint of a BlockSTN, or of this method, whose transformer the run begins with.
+        transformer_learning_rate: of the first phase.
+        reconstruction_weight: lambda_r of the first phase.
+        transformation_weight: lambda_t of the first phase.
+        statics_weight: of eq. 7.3; the thesis states none.
+        frame_weight: of eq. 7.4.
+        contrastive_weight: of eq. 7.5.
+        anchor_weight: of the squared distance of S from the features of the frame that warps best onto the others; 0.5
+            for Weizmann.
+        warm_up_epochs: of the second phase, in which S learns only to be the mean of the frames' features.
+        reduction: of a frame's error: "sum", the squared norm, or "mean".
+        contrast: scores of eq. 7.5: "raw" inner products, "normalized" or "standardized".
+        temperature: of contrast "normalized".
+        feedback: what the LSTM is told of the step before: its prediction (appendix 7.A.4), or the "true" one (7.3.2).
+        learning_rate: of the second phase.
+        halving_period_epochs: after which the learning rates are halved, counted anew in the second phase.
+        gradient_norm: to which gradients are cut; null leaves them.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        frame_channels: int = 1,
+        frame_size: int = 64,
+        num_frames: int = 8,
+        channels: int = 64,
+        num_blocks: int = 2,
+        base_channels: int = 64,
+        dynamics_size: int = 32,
+        frame_dynamics_size: int = 16,
+        hidden_size: int = 1024,
+        pixels: Pixels = "unit",
+        sees_all_channels: bool = False,
+        bounded: bool = False,
+        padding: Literal["zeros", "border"] = "zeros",
+        transformer_epochs: int = 250,
+        transformer_path: str | None = None,
+        transformer_learning_rate: float = 5e-3,
+        reconstruction_weight: float = 0.1,
+        transformation_weight: float = 1.0,
+        statics_weight: float = 1.0,
+        frame_weight: float = 1.0,
+        contrastive_weight: float = 0.25,
+        anchor_weight: float = 0.0,
+        warm_up_epochs: int = 0,
+        reduction: Reduction = "sum",
+        contrast: Contrast = "raw",
+        temperature: float = 0.1,
+        feedback: Feedback = "predicted",
+        learning_rate: float = 1e-3,
+        halving_period_epochs: int = 50,
+        gradient_norm: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        check_hyperparameters(self.hparams)
+        self.automatic_optimization = False
+        self.frame_shape = (frame_channels, frame_size, frame_size)
+        self.num_frames = num_frames
+        self.feature_size = dynamics_size
+        self.transformer = transformer_of(self.hparams)
+        self.networks = StaticsDynamicsNetworks(
+            self.frame_shape,
+            num_frames,
+            self.transformer.feature_shape,
+            dynamics_size=dynamics_size,
+            frame_dynamics_size=frame_dynamics_size,
+            base_channels=base_channels,
+            hidden_size=hidden_size,
+            pixels=pixels,
+        )
+
+    @property
+    def transforming(self) -> bool:
+        """Whether the first phase is on."""
+        return bool(self.current_epoch < self.hparams["transformer_epochs"])
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Dynamics P (B, D), as `encode`."""
+        return self.encode(clips)
+
+    def encode(self, clips: Tensor) -> Tensor:
+        """Dynamics P (B, D) of clips (B, T, C, H, W), uint8 or in [0, 1]."""
+        return self.features(clips)["dynamics"]
+
+    def features(self, clips: Tensor) -> dict[str, Tensor]:
+        """Of clips: "dynamics" P (B, D), and "statics", S flat (B, c h w)."""
+        statics, dynamics = self.networks.video(self._pixels(clips))
+        return {"dynamics": dynamics.float(), "statics": statics.float().flatten(1)}
+
+    def statics(self, clips: Tensor) -> Tensor:
+        """S (B, c, h, w) of clips (B, T, C, H, W)."""
+        return self.networks.video(self._pixels(clips))[0]
+
+    def frame_dynamics(self, clips: Tensor, statics: Tensor) -> Tensor:
+        """P (B, T, d) of clips, given S (B, c, h, w)."""
+        return self.networks.frame_dynamics(self._pixels(clips), statics)
+
+    def decode(self, frame_dynamics: Tensor, statics: Tensor) -> Tensor:
+        """Frames (B, T, C, H, W) in [0, 1] of p (B, T, d) and S (B, c, h, w)."""
+        return self._shown(self.networks.draw(frame_dynamics, statics))
+
+    def decode_statics(self, statics: Tensor) -> Tensor:
+        """How S (B, c, h, w) looks: frames (B, C, H, W) in [0, 1] (figure 7.3)."""
+        return self._shown(self.transformer.decode(statics))
+
+    def warp(self, clips: Tensor) -> Tensor:
+        """Frames (B, T, C, H, W) in [0, 1]: S warped onto each frame of its clip (eq. 7.3)."""
+        return self._shown(self._decomposed(clips).warped)
+
+    def swap(self, statics_of: Tensor, dynamics_of: Tensor) -> Tensor:
+        """Frames (B, T, C, H, W) in [0, 1]: S of the first clips with every p of the second ones (figure 7.4a)."""
+        p = self.frame_dynamics(dynamics_of, self.statics(dynamics_of))
+        return self.decode(p, self.statics(statics_of))
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        """One step of BlockSTN on "pairs" (B, 2, C, H, W), or of all others on "clips" (B, T, C, H, W)."""
+        logs = logs_now(self)
+        phase: nn.Module = self.transformer if self.transforming else self.networks
+        if self.transforming:
+            loss, terms = pair_losses(self.transformer, self._pixels(batch["pairs"]), self.hparams)
+            terms = {f"transformer_{name}": value for name, value in terms.items()}
+        else:
+            loss, terms = self.losses(self._pixels(batch["clips"]))
+        parameters = list(phase.parameters())
+        set_gradients(parameters, torch.autograd.grad(loss, parameters))
+        average_gradients(parameters)
+        if self.hparams["gradient_norm"] is not None:
+            nn.utils.clip_grad_norm_(parameters, self.hparams["gradient_norm"])
+        optimizers: Any = self.optimizers()
+        optimizers[0 if self.transforming else 1].step()
+        average_batch_statistics(phase)
+        if logs:
+            self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        return loss.detach()
+
+    def losses(self, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Eq. 7.3 to 7.5 of clips in the networks' range, weighted and summed; and what to log."""
+        given = self.hparams
+        found = self._decomposed_pixels(clips)
+        contrast, accuracy = contrastive_prediction(
+            found.predicted, found.frame_dynamics[:, 1:], given["contrast"], given["temperature"]
+        )
+        terms = {
+            "statics": frame_error(found.warped, clips, given["reduction"]),
+            "frame": frame_error(found.frames, clips, given["reduction"]),
+            "contrastive": contrast,
+        }
+        loss = sum((given[f"{name}_weight"] * value for name, value in terms.items()), torch.zeros_like(contrast))
+        if self._warming_up():
+            mean = found.features.mean(1)
+            warm_up = (found.statics - mean).square().mean()
+            loss = loss + (warm_up - given["statics_weight"] * terms["statics"])
+            terms["warm_up"] = warm_up
+        if given["anchor_weight"]:
+            anchor = best_frame(found.features, self.transformer)
+            terms["anchor"] = (found.statics - anchor).square().mean()
+            loss = loss + given["anchor_weight"] * terms["anchor"]
+        terms |= {
+            "loss": loss,
+            "contrastive_accuracy": accuracy,
+            "dynamics_norm": found.frame_dynamics.norm(dim=-1).mean(),
+        }
+        return loss, {name: value.detach() for name, value in terms.items()}
+
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        """In the first phase `val/transformer_...`, from first to last frames; then the losses of all others."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        """The losses of the second phase."""
+        self._evaluate(batch, "test")
+
+    def predict_step(self, batch: dict[str, Tensor], batch_index: int) -> dict[str, Tensor]:
+        """`features` of the clips."""
+        return self.features(batch["clips"])
+
+    def configure_optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        """Adam for each phase; the transformer's weights are taken here, where a new run begins."""
+        path, trainer = self.hparams["transformer_path"], self._trainer
+        if path is not None and trainer is not None and trainer.training and not trainer.ckpt_path:
+            self.take_transformer(path)
+        return (
+            torch.optim.Adam(self.transformer.parameters(), lr=self.hparams["transformer_learning_rate"]),
+            torch.optim.Adam(self.networks.parameters(), lr=self.hparams["learning_rate"]),
+        )
+
+    def on_fit_start(self) -> None:
+        """Refuse float16, and a second phase whose transformer nobody has trained."""
+        if self.trainer.precision in ("16-mixed", "16-true"):
+            raise ValueError(f"--trainer.precision {self.trainer.precision} is not supported here; use bf16-mixed")
+        if not self.hparams["transformer_epochs"] and self.hparams["transformer_path"] is None:
+            raise ValueError(
+                "transformer_epochs=0 leaves the transformer untrained: give --model.transformer_path, a checkpoint of "
+                "BlockSTN"
+            )
+
+    def on_train_epoch_start(self) -> None:
+        """Set the phase's learning rate, and keep the other part as it is."""
+        given, first = self.hparams, self.hparams["transformer_epochs"]
+        index, epoch, rate = 1, self.current_epoch - first, given["learning_rate"]
+        if self.transforming:
+            index, epoch, rate = 0, self.current_epoch, given["transformer_learning_rate"]
+        optimizers: Any = self.optimizers()
+        for group in optimizers[index].param_groups:
+            group["lr"] = rate * 0.5 ** (epoch // given["halving_period_epochs"])
+        self.train()
+
+    def train(self, mode: bool = True) -> "StaticsDynamics":
+        """As always, but that the transformer's running statistics stay as they are in the second phase."""
+        super().train(mode)
+        if mode and not self.transforming:
+            self.transformer.eval()
+        return self
+
+    def take_transformer(self, path: str | Path) -> None:
+        """Take the transformer of a checkpoint of BlockSTN or of this method.
+
+        Raises:
+            ValueError: if it has none, or one of other shapes.
+        """
+        weights = read(Path(path))["state_dict"]
+        found = {name.removeprefix("transformer."): w for name, w in weights.items() if name.startswith("transformer.")}
+        if not found:
+            raise ValueError(f"transformer_path: {path} holds no BlockSTN")
+        try:
+            self.transformer.load_state_dict(found)
+        except RuntimeError as error:
+            raise ValueError(
+                f"transformer_path: {path} does not fit: set channels, num_blocks, frame_size as it has them"
+            ) from error
+
+    def _evaluate(self, batch: dict[str, Tensor], stage: str) -> None:
+        clips = self._pixels(batch["clips"])
+        if stage == "val" and self.transforming:
+            _, terms = pair_losses(self.transformer, ends_of(clips), self.hparams)
+            terms = {f"transformer_{name}": value for name, value in terms.items()}
+        else:
+            _, terms = self.losses(clips)
+        self.log_dict(
+            {f"{stage}/{name}": value for name, value in terms.items()}, sync_dist=True, batch_size=len(clips)
+        )
+
+    def _warming_up(self) -> bool:
+        given = self.hparams
+        epoch = self.current_epoch - given["transformer_epochs"]
+        return bool(self.training and 0 <= epoch < given["warm_up_epochs"])
+
+    def _decomposed(self, clips: Tensor) -> Decomposition:
+        return self._decomposed_pixels(self._pixels(clips))
+
+    def _decomposed_pixels(self, clips: Tensor) -> Decomposition:
+        check_clips(clips, self.num_frames)
+        found: Decomposition = self.networks(clips, self.transformer, self.hparams["feedback"])
+        return found
+
+    def _pixels(self, frames: Tensor) -> Tensor:
+        return to_pixels(frames, self.frame_shape, self.hparams["pixels"])
+
+    def _shown(self, frames: Tensor) -> Tensor:
+        return from_pixels(frames, self.hparams["pixels"])
