@@ -11,6 +11,7 @@ DATASETS = {
     "ImageFolder": "datamodules.image_folder",
     "LSUN": "datamodules.lsun",
     "MNIST": "datamodules.mnist",
+    "MovingMNIST": "datamodules.moving_mnist",
 }
 """Every dataset: the class's name and the module that defines it."""
 
