@@ -13,7 +13,7 @@ from datamodules import digit_glyphs, moving_digits
 from datamodules.digit_glyphs import DIGIT_SETS, DigitSet, Glyphs
 from datamodules.errors import DataError
 from datamodules.index_batches import Batch, IndexBatches, in_order, permutation
-from datamodules.moving_digits import CANVAS, DIGIT_SIZES, PAIR_NAMES, VERSION, MovementRule
+from datamodules.moving_digits import CANVAS, DIGIT_SIZES, PAIR_NAMES, SPLITS, VERSION, MovementRule
 
 FIXED_SEED = 20150216
 """Of the clips of validation and test, so that they are the same in every run; no argument changes it."""
@@ -151,7 +151,11 @@ class MovingMNIST(L.LightningDataModule):
             split: "train", "val" or "test".
             index: numbers of the clips, int64 (B,), at least 0; training epoch e shows those from e * num_train on.
             pairs: with "pairs".
+
+        Raises:
+            ValueError: for another split.
         """
+        _check_choice("split", split, SPLITS)
         glyphs, count = self._glyphs[split], self.num_frames
         scenes = moving_digits.draw_scenes(
             self.seed if split == "train" else FIXED_SEED,

@@ -249,6 +249,11 @@ def test_wrong_arguments(arguments, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_split_that_there_is_not(root):
+    with pytest.raises(ValueError, match="^split must be one of train, val, test, got 'database'$"):
+        build(root).clips("database", torch.arange(2))
+
+
 def test_missing_files_are_one_error_of_four_lines(tmp_path, monkeypatch):
     def offline(root):
         raise OSError("unreachable")
