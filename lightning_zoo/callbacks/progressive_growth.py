@@ -35,7 +35,7 @@ class ProgressiveGrowth(Callback):
 
     Raises:
         ValueError: for sizes that do not double, a schedule that the epochs have no room for, a method that does not
-            grow, or images that are smaller than the largest size.
+            grow, or images that are neither of the largest size nor a whole number of times that.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class ProgressiveGrowth(Callback):
         if self.schedule.first_size != first:
             raise ValueError(f"ProgressiveGrowth: sizes {sizes} must begin with {2 * first}, twice {name}'s first_size")
         served = getattr(trainer.datamodule, "image_size", None)  # type: ignore[attr-defined]
-        if served is not None and served < sizes[-1]:
+        if served is not None and (served < sizes[-1] or served % sizes[-1]):
             raise ValueError(
-                f"ProgressiveGrowth grows to {sizes[-1]}, the data's images are {served}: "
-                f"give --data.image_size {sizes[-1]}"
+                f"ProgressiveGrowth grows to {sizes[-1]}, the data's images are {served} and must be {sizes[-1]} or a "
+                f"whole number of times that: give --data.image_size {sizes[-1]}"
             )
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
