@@ -44,7 +44,7 @@ class AtariFrames(L.LightningDataModule):
         serve: "clips" of consecutive frames (B, T, C, H, W), "labelled" frames (B, C, H, W) with labels (B, K), or
             plain "images" (B, C, H, W).
         image_size: null for frames as they are, 210x160; else "labelled" frames and "images" are averaged down to this
-            height and width, once, into a file beside the recording.
+            height and width, at most 160, once, into a file beside the recording.
         clip_length: frames per clip; 2 for pairs.
         same_episode_negatives: add a random frame of the same episode to each clip, as "negatives" (B, C, H, W).
         batch_size: items per batch and process.
@@ -117,9 +117,10 @@ class AtariFrames(L.LightningDataModule):
             raise ValueError(f"clip_length must be at least 1, got {clip_length}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if image_size is not None and (image_size < 1 or serve == "clips"):
+        if image_size is not None and (not 1 <= image_size <= 160 or serve == "clips"):
             raise ValueError(
-                f"image_size must be at least 1, for 'images' or 'labelled', got {image_size} for {serve!r}"
+                f"image_size must be 1 to 160, for 'images' or 'labelled', got {image_size} for {serve!r}: frames of "
+                "210x160 are averaged down, not enlarged"
             )
         self.game = resolve_game(game)
         self.root = Path(root)

@@ -60,7 +60,7 @@ class CelebA(ImageData):
             198); "center_N" the central N x N; "none" the whole image, squeezed into a square.
         label: an attribute, served as "labels" 0 and 1 (B,) as well, for a classifier; null for none.
         batch_size: images per batch and process.
-        image_size: side of the images.
+        image_size: side of the images, at most the crop's (178 of "none"): nothing is enlarged.
         flip: mirror each training image with probability 1/2, on the device.
         bad_images: what to do about images that cannot be decoded: "error", or "skip" and count them.
         download: let torchvision download the files if there are none; it often fails by the host's quota.
@@ -102,6 +102,7 @@ class CelebA(ImageData):
         )
         if crop not in BOXES:
             raise ValueError(f"crop must be one of {', '.join(BOXES)}, got {crop!r}")
+        _check_size(crop, image_size)
         self.save_hyperparameters()
         self.box = BOXES[crop]
         self.crop = crop if self.box is None else f"{crop} {self.box[:2]}-{self.box[2:]} of 178x218"
@@ -160,3 +161,13 @@ class CelebA(ImageData):
         missing = [f"celeba/{IMAGES}/{name}" for name in names if name not in present]
         if missing:
             raise missing_data(SOURCE, self.root, missing, f"{len(present):,} images are there")
+
+
+def _check_size(crop: CelebACrop, image_size: int) -> None:
+    sides = {name: box[2] - box[0] if box else min(ORIGINAL_SIZE) for name, box in BOXES.items()}
+    side, largest = sides[crop], max(sides.values())
+    if image_size > side:
+        wider = f", or {largest} with crop 'loose' or 'none'" if side < largest else ""
+        raise ValueError(
+            f"CelebA's crop {crop!r} has {side} pixels and cannot give image_size={image_size}: at most {side}{wider}"
+        )

@@ -229,6 +229,17 @@ def test_bad_crops():
         CelebA(crop="tight")
 
 
+@pytest.mark.parametrize(
+    ("crop", "side", "rest"),
+    [("larsen", 148, ", or 178 with crop 'loose' or 'none'"), ("loose", 178, ""), ("none", 178, "")],
+)
+def test_images_larger_than_their_crop_are_refused(crop, side, rest):
+    assert CelebA(crop=crop, image_size=side).image_shape == (3, side, side)
+    message = f"CelebA's crop '{crop}' has {side} pixels and cannot give image_size={side + 1}: at most {side}{rest}$"
+    with pytest.raises(ValueError, match=message):
+        CelebA(crop=crop, image_size=side + 1)
+
+
 def test_drawn_faces_are_called_so(root):
     data = CelebA(root=str(root))
     (root / "celeba/SYNTHETIC").write_text("{}")

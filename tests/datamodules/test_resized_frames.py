@@ -103,7 +103,7 @@ def test_a_damaged_file_is_named(tiny_atari):
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize(("size", "serve"), [(0, "images"), (64, "clips")])
+@pytest.mark.parametrize(("size", "serve"), [(0, "images"), (161, "labelled"), (64, "clips")])
 def test_bad_sizes_are_named(size, serve):
     with pytest.raises(ValueError, match=rf"image_size must be .* got {size} for '{serve}'"):
         AtariFrames(image_size=size, serve=serve)
