@@ -7,11 +7,14 @@ DATASETS = {
     "AtariFrames": "datamodules.atari_frames",
     "Birds": "datamodules.birds",
     "CelebA": "datamodules.celeba",
+    "ClipFolder": "datamodules.clip_folder",
     "Features": "datamodules.features",
     "ImageFolder": "datamodules.image_folder",
     "LSUN": "datamodules.lsun",
     "MNIST": "datamodules.mnist",
     "MovingMNIST": "datamodules.moving_mnist",
+    "RAVDESS": "datamodules.ravdess",
+    "Weizmann": "datamodules.weizmann",
 }
 """Every dataset: the class's name and the module that defines it."""
 

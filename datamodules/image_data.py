@@ -163,19 +163,12 @@ class ImageData(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment training batches where they are used, with random numbers of the batch's own."""
         training = self.trainer is not None and bool(self.trainer.training)
-        generator = self._batch_generator(batch["images"].device) if training else None
+        generator = batch_generator(self.trainer, self.seed, batch["images"].device) if training else None
         return batch | {"images": self.on_device(batch["images"], generator)}
 
     def on_device(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         """Images (B, 3, H, W) as the method gets them; here mirrored at random where there is a generator."""
         return random_flip(images, generator) if generator is not None and self.flip else images
-
-    def _batch_generator(self, device: torch.device) -> torch.Generator:
-        # From numbers alone: a resumed run gets its random states back only after its first batch was augmented.
-        loop = self.trainer.fit_loop  # type: ignore[union-attr]
-        place = [self.trainer.current_epoch, loop.epoch_loop.batch_progress.current.ready, self.trainer.global_rank]  # type: ignore[union-attr]
-        seed = np.random.SeedSequence([self.seed, *place]).generate_state(1)[0]
-        return torch.Generator(device).manual_seed(int(seed))
 
     def _list(self) -> dict[str, ImageList]:
         # Kept from prepare_data to setup: of large datasets a list takes seconds.
@@ -242,10 +235,25 @@ class Rows:
         return batch | {name: tensor[index] for name, tensor in known.items() if tensor is not None}
 
 
+def batch_generator(trainer: Any, seed: int, device: torch.device) -> torch.Generator:
+    """The random numbers of the batch that a trainer is at: a function of seed, epoch, batch and process.
+
+    From numbers alone: a resumed run gets its random states back only after its first batch was augmented.
+    """
+    batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    place = [trainer.current_epoch, batch, trainer.global_rank]
+    state = np.random.SeedSequence([seed, *place]).generate_state(1)[0]
+    return torch.Generator(device).manual_seed(int(state))
+
+
 def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Images (B, C, H, W), each mirrored from left to right with probability 1/2; the generator is of their device."""
-    mirrored = torch.rand(len(images), device=images.device, generator=generator) < 0.5
-    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    return torch.where(draw_mirrored(len(images), generator)[:, None, None, None], images.flip(-1), images)
 
 
-__all__ = ["ImageData", "ImageItem", "ImageList", "Rows", "random_flip"]
+def draw_mirrored(number: int, generator: torch.Generator) -> Tensor:
+    """Which of ``number`` rows to mirror, each with probability 1/2; bool on the generator's device."""
+    return torch.rand(number, device=generator.device, generator=generator) < 0.5
+
+
+__all__ = ["ImageData", "ImageItem", "ImageList", "Rows", "batch_generator", "draw_mirrored", "random_flip"]

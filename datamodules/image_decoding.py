@@ -71,12 +71,24 @@ def decode(item: ImageItem, decoding: Decoding) -> np.ndarray:
     if decoding.expected_size is not None and image.size != decoding.expected_size:
         wanted, got = (f"{width}x{height}" for width, height in (decoding.expected_size, image.size))
         raise DataError(f"{name_of(item.source)} must be {wanted} (width, height), it is {got}")
-    left, top, right, bottom = _box(item, decoding, image.size)
+    return cut_and_resize(image, _box(item, decoding, image.size), decoding.width, decoding.height)
+
+
+def cut_and_resize(image: Image.Image, box: tuple[float, float, float, float], width: int, height: int) -> np.ndarray:
+    """What lies in ``box`` (left, top, right, bottom) of an RGB image, uint8 (3, height, width), antialiased."""
+    left, top, right, bottom = box
     # Cut first: a resize of a box would let the filter see pixels beyond its edges, unlike everybody's crops.
     whole = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
     box = (left - whole[0], top - whole[1], right - whole[0], bottom - whole[1])
-    resized = image.crop(whole).resize((decoding.width, decoding.height), Image.Resampling.BILINEAR, box)
+    resized = image.crop(whole).resize((width, height), Image.Resampling.BILINEAR, box)
     return np.asarray(resized).transpose(2, 0, 1)
+
+
+def central_box(size: tuple[int, int], width: int, height: int) -> tuple[float, float, float, float]:
+    """The largest central part, of the shape of ``width`` x ``height``, of an image of ``size`` (width, height)."""
+    scale = min(size[0] / width, size[1] / height)
+    left, top = (size[0] - scale * width) / 2, (size[1] - scale * height) / 2
+    return (left, top, size[0] - left, size[1] - top)
 
 
 def name_of(source: Path | tuple[Path, bytes]) -> str:
@@ -104,9 +116,7 @@ def _box(item: ImageItem, decoding: Decoding, size: tuple[int, int]) -> tuple[fl
             raise DataError(f"{name_of(item.source)}: the box {item.box} lies outside of its {width}x{height} pixels")
         return box
     if decoding.fit == "crop_shorter_side":
-        scale = min(width / decoding.width, height / decoding.height)
-        left, top = (width - scale * decoding.width) / 2, (height - scale * decoding.height) / 2
-        return (left, top, width - left, height - top)
+        return central_box(size, decoding.width, decoding.height)
     return (0, 0, width, height)
 
 

@@ -5,10 +5,10 @@ from typing import Literal
 
 import numpy as np
 
-from datamodules.errors import DataError
+from datamodules.folder_splits import files_below, find_splits, label_by_folder
 from datamodules.image_cache import BadImages, Fit, ImageItem, ImageList
-from datamodules.image_data import SPLITS, ImageData
-from datamodules.missing_data import Source, missing_data
+from datamodules.image_data import ImageData
+from datamodules.missing_data import Source
 
 ENDINGS = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Of the names of pictures, in any case."""
@@ -92,62 +92,15 @@ class ImageFolder(ImageData):
         Raises:
             DataError: if there are no pictures, or labels were asked for and cannot be told.
         """
-        if (self.root / "train").is_dir():
-            found = {split: pictures_below(self.root / split) for split in SPLITS if (self.root / split).is_dir()}
-            base = {split: self.root / split for split in found}
-            empty = [f"{split}/*" for split, pictures in found.items() if not pictures]
-            if empty:
-                raise missing_data(SOURCE, self.root, empty)
-            if "val" not in found:
-                found |= self._drawn(found["train"], {"val": self.shares["val"]})
-        else:
-            everything = pictures_below(self.root) if self.root.is_dir() else []
-            if not everything:
-                raise missing_data(SOURCE, self.root, ["train/*"], "nor are there pictures without folders")
-            found = self._drawn(everything, self.shares)
-            base = {}
-        default = base.get("train", self.root)
-        classes = {split: [self._class(p, base.get(split, default)) for p in found[split]] for split in found}
-        labels = self._label(classes, found) if self.labels else {}
-        return {split: ImageList([ImageItem(p) for p in found[split]], labels.get(split)) for split in found}
-
-    def _drawn(self, pictures: list[Path], shares: dict[str, float]) -> dict[str, list[Path]]:
-        """Pictures without order, cut into the shares, at least one picture each, and the rest for training."""
-        order = np.random.default_rng(self.seed).permutation(len(pictures)).tolist()
-        splits: dict[str, list[Path]] = {}
-        for split, share in shares.items():
-            number = max(1, round(share * len(pictures))) if share else 0
-            part, order = order[:number], order[number:]
-            if number:
-                splits[split] = [pictures[index] for index in sorted(part)]
-        if not order:
-            raise DataError(
-                f"{self.root} holds {len(pictures)} pictures, too few for {len(splits) + 1} splits: add some"
-            )
-        return {"train": [pictures[index] for index in sorted(order)], **splits}
-
-    def _class(self, picture: Path, base: Path) -> str:
-        parts = picture.relative_to(base).parts
-        if self.labels and len(parts) < 2:
-            raise DataError(f"{picture} lies in no folder of a class: move it to one, or set --data.labels false")
-        return parts[0]
-
-    def _label(self, classes: dict[str, list[str]], found: dict[str, list[Path]]) -> dict[str, np.ndarray]:
-        self.class_names = sorted(set(classes["train"]))
-        number = {name: index for index, name in enumerate(self.class_names)}
-        for split, names in classes.items():
-            for name, picture in zip(names, found[split], strict=True):
-                if name not in number:
-                    raise DataError(f"{picture} is of class {name!r}, of which no picture is trained on")
-        return {split: np.array([number[name] for name in names], np.int64) for split, names in classes.items()}
+        splits = find_splits(self.root, ENDINGS, SOURCE, self.shares, self.seed, "pictures")
+        labels: dict[str, np.ndarray] = {}
+        if self.labels:
+            self.class_names, labels = label_by_folder(splits, "picture")
+        return {
+            split: ImageList([ImageItem(p) for p in paths], labels.get(split)) for split, paths in splits.files.items()
+        }
 
 
 def pictures_below(folder: Path) -> list[Path]:
     """All files that look like pictures, by name, in a fixed order; hidden ones are passed over."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in ENDINGS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    return files_below(folder, ENDINGS)
