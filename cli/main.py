@@ -37,6 +37,9 @@ COMMANDS = {
     "attention": Command("show which attribute attends which latent block", "attention", "attention"),
     "score": Command("measure how close samples come to real images", "score", "score"),
     "attributes": Command("measure whether faces show the attributes they were drawn by", "attributes", "attributes"),
+    "retrieve": Command("find clips that move or look like given ones", "retrieve", "retrieve"),
+    "swap": Command("draw clips from the statics of one and the dynamics of another", "swap", "swap"),
+    "statics": Command("show what the frames of a clip have in common", "statics", "statics"),
     "faces": Command("open a page that draws faces by attributes and refines them", "faces", "faces"),
     "make_faces": Command("draw synthetic faces in the layout of CelebA", "make_faces", "make_faces"),
 }

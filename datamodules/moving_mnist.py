@@ -53,6 +53,7 @@ class MovingMNIST(L.LightningDataModule):
         frame_shape: (C, H, W) of a frame.
         class_names: the pairs of digits by label.
         keypoint_names: by column of the keypoints.
+        keypoints_unordered: which digit is the first means nothing.
         actors: by video, who is seen; here None.
         fingerprint: what is served: digits, rule, counts, hash; filled by `setup`.
 
@@ -109,6 +110,7 @@ class MovingMNIST(L.LightningDataModule):
         self.frame_shape = (1, CANVAS, CANVAS)
         self.class_names = list(PAIR_NAMES)
         self.keypoint_names = ["first digit", "second digit"]
+        self.keypoints_unordered = True
         self.actors: list[str] | None = None
         self.fingerprint: dict[str, str | int | float] = {}
         self._glyphs: dict[str, Glyphs] = {}

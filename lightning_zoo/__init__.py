@@ -36,6 +36,10 @@ METHODS = {
     "Stage2": "lightning_zoo.generative.stage2",
     "Classifier": "lightning_zoo.generative.classifier",
     "AttributeClassifier": "lightning_zoo.generative.attribute_classifier",
+    "BlockSTN": "lightning_zoo.video.block_stn",
+    "StaticsDynamics": "lightning_zoo.video.statics_dynamics",
+    "VideoClassifier": "lightning_zoo.video.video_classifier",
+    "VideoAutoencoder": "lightning_zoo.video.video_autoencoder",
 }
 """Every method: the class's name and the module that defines it."""
 

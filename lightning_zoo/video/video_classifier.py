@@ -70,7 +70,11 @@ class VideoClassifier(Loadable, L.LightningModule):
             self._build(len(names))
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Logits (B, classes) of clips (B, T, C, H, W)."""
+        """Logits (B, classes), as `class_logits`."""
+        return self.class_logits(clips)
+
+    def class_logits(self, clips: Tensor) -> Tensor:
+        """Logits (B, classes) of clips (B, T, C, H, W), uint8 or in [0, 1]."""
         assert self.classes is not None
         logits: Tensor = self.classes(F.relu(self.encode(clips)))
         return logits

@@ -1,0 +1,172 @@
+"""Clips to work on, and the features that a video method has of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_zoo.checkpoints import CheckpointError
+
+from .errors import UsageError
+from .image_data import Split, batches_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What is known of N clips beside their frames.
+
+    Attributes:
+        features: by method, (N, D) on the CPU.
+        videos: int64 (N,), the video of each.
+        labels: int64 (N,), or None.
+        keypoints: float32 (N, T, K, 2), or None.
+        actors: int64 (N,), a number for each person, or None.
+    """
+
+    features: list[Tensor]
+    videos: Tensor
+    labels: Tensor | None
+    keypoints: Tensor | None
+    actors: Tensor | None
+
+
+def load_video(path: Path, device: str, command: str, *needs: str) -> Any:
+    """The video method of a checkpoint, in evaluation mode, on a device.
+
+    Args:
+        path: the checkpoint.
+        device: "auto", "cpu" or "cuda".
+        command: for messages.
+        needs: names of what the command calls besides `features`.
+
+    Raises:
+        CheckpointError: if the file cannot be used, or holds a method of another kind.
+        UsageError: for a device that is not there.
+    """
+    from lightning_zoo.checkpoints import load
+
+    from .trained import pick_device
+
+    place = pick_device(device)
+    module: Any = load(path)
+    missing = [name for name in ("features", *needs) if not callable(getattr(module, name, None))]
+    if missing or not hasattr(module, "num_frames"):
+        raise CheckpointError(
+            f"{path} holds {type(module).__name__}, which cannot {command}: name a checkpoint of "
+            + ("StaticsDynamics" if needs else "StaticsDynamics, VideoClassifier or VideoAutoencoder")
+        )
+    return module.to(place)
+
+
+def video_data_of(path: Path, root: str | None = None) -> Any:
+    """The DataModule of clips that a checkpoint was trained on, built but not prepared.
+
+    Raises:
+        CheckpointError: if the checkpoint names no dataset.
+        UsageError: for data without clips.
+    """
+    from lightning_zoo.checkpoints import read
+
+    from .image_data import data_of
+
+    data = data_of(read(path), path, {"root": root})
+    if not hasattr(data, "frame_shape"):
+        raise UsageError(f"{type(data).__name__}, which {path} was trained on, has no clips")
+    return data
+
+
+def clips_of(data: Any, split: Split, number: int | None = None) -> Tensor:
+    """The first clips (N, T, C, H, W), uint8, of a split.
+
+    Raises:
+        DataError: if data are missing.
+    """
+    import torch
+
+    return torch.cat([batch["clips"] for batch in batches_of(data, split, number)])
+
+
+def clips_at(data: Any, split: Split, rows: Sequence[int]) -> Tensor:
+    """Clips (len(rows), T, C, H, W), uint8, of a split, without holding the others."""
+    import torch
+
+    wanted, first = set(rows), 0
+    found: dict[int, Tensor] = {}
+    for batch in batches_of(data, split, max(wanted) + 1):
+        clips = batch["clips"]
+        found |= {row: clips[row - first].clone() for row in wanted if first <= row < first + len(clips)}
+        first += len(clips)
+    return torch.stack([found[row] for row in rows])
+
+
+def facts_of(models: Sequence[Any], features: Sequence[str], data: Any, split: Split, number: int | None) -> ClipFacts:
+    """Features and all else of the first clips of a split.
+
+    Args:
+        models: video methods.
+        features: which of each method's `features`.
+        data: a DataModule of clips.
+        split: of it.
+        number: how many clips at most.
+    """
+    import torch
+
+    kept: list[dict[str, Tensor]] = []
+    for batch in batches_of(data, split, number):
+        known = ("videos", "labels", "keypoints")
+        made: dict[str, Tensor] = {name: batch[name].cpu() for name in known if name in batch}
+        for place, values in enumerate(_features(models, features, batch["clips"])):
+            made[f"features{place}"] = values
+        kept.append(made)
+    whole = {name: torch.cat([part[name] for part in kept]) for name in kept[0]}
+    return ClipFacts(
+        [whole[f"features{place}"] for place in range(len(models))],
+        whole["videos"],
+        whole.get("labels"),
+        whole.get("keypoints"),
+        _actors(data, whole["videos"]),
+    )
+
+
+def _features(models: Sequence[Any], names: Sequence[str], clips: Tensor) -> Iterator[Tensor]:
+    import torch
+
+    with torch.no_grad():
+        for model, name in zip(models, names, strict=True):
+            yield model.features(clips.to(model.device))[name].float().cpu()
+
+
+def _actors(data: Any, videos: Tensor) -> Tensor | None:
+    import torch
+
+    known = getattr(data, "actors", None)
+    if not known:
+        return None
+    names = [known[video] for video in videos.tolist()]
+    numbers = {
+        name: number for number, name in enumerate(sorted(set(known.values() if isinstance(known, dict) else known)))
+    }
+    return torch.tensor([numbers[name] for name in names])
+
+
+def feature_of(model: Any, path: Path, wanted: str | None) -> str:
+    """Which of a method's features is meant: `--by`, or its first.
+
+    Raises:
+        UsageError: for one that it does not have.
+    """
+    import torch
+
+    clips = torch.zeros(1, model.num_frames, *model.frame_shape, device=model.device)
+    with torch.no_grad():
+        known = list(model.features(clips))
+    if wanted is None or len(known) == 1:
+        return known[0]
+    if wanted not in known:
+        raise UsageError(f"--by {wanted}: {path} holds {type(model).__name__}, which has {' and '.join(known)}")
+    return wanted
