@@ -169,7 +169,7 @@ def test_clips_of_one_video_are_drawn_together():
 
 
 def test_a_draw_weighs_videos_by_their_clips():
-    # One clip at distance 2, three of another video at 6: two draws give 2, 5 or 6, the ends a quarter of the time each.
+    # One clip at distance 2, three of another video at 6: two draws give 2, 5 or 6, either end in a quarter of cases.
     queries = torch.zeros(4, 2, 1, 2)
     queries[:, 1, 0, 0] = torch.tensor([2.0, 6, 6, 6])
     row = RetrievalDistance(queries, torch.zeros(1, 2, 1, 2), videos=torch.tensor([3, 8, 8, 8])).random
