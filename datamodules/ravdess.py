@@ -156,9 +156,15 @@ class RAVDESS(VideoData):
         sings = [[actor for actor in part if channel != "song" or actor != NEVER_SANG] for part in FOLDS]
         chosen = (_padded(actors), _padded(test_actors), _padded(val_actors))
         self.actor_split = choose_actors(*chosen, fold, [_padded(part) or [] for part in sings])
+        self.used_modality = ""
         self.class_names = list(EMOTIONS)
         self.keypoint_names = list(face_landmarks.KEYPOINTS)
         self.keypoint_mirror = face_landmarks.MIRROR
+
+    def setup(self, stage: str | None = None) -> None:
+        """Map the cache into memory; the fingerprint also tells modality and channel."""
+        super().setup(stage)
+        self.fingerprint |= {"modality": self.used_modality, "channel": self.channel}
 
     @property
     def recipe(self) -> str:
@@ -235,7 +241,8 @@ class RAVDESS(VideoData):
         if not counts[code]:
             other = next(name for name in MODALITIES if name != wanted)
             raise DataError(f"{self.root} holds no {wanted} videos ({code}-*.mp4), set --data.modality {other}")
-        self.counted = {f"videos of the other modality left out ({wanted} is used)": counts.total() - counts[code]}
+        self.counted = {"videos of the other modality left out": counts.total() - counts[code]}
+        self.used_modality = wanted
         return code
 
 

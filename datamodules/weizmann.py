@@ -239,5 +239,7 @@ def read_masks(source: Source) -> dict[str, np.ndarray]:
         with open_source(source) as file:
             struct = io.loadmat(file, variable_names=[MASKS_FIELD])[MASKS_FIELD][0, 0]
         return {name: np.moveaxis(struct[name], 2, 0) > 0 for name in struct.dtype.names}
-    except (KeyError, IndexError, TypeError, ValueError, NotImplementedError, OSError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # SciPy raises whatever it likes on foreign bytes
         raise DataError(f"{place_of(source)} holds no struct {MASKS_FIELD} of silhouettes: {error}") from error

@@ -1,0 +1,249 @@
+"""Weizmann's files: names, zip files, silhouettes and crops on drawn walkers."""
+
+import string
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+import scipy.io
+from hypothesis import given
+from hypothesis import strategies as st
+from video_files import walker, write_video
+
+from datamodules import Weizmann, silhouettes
+from datamodules.errors import DataError
+from datamodules.weizmann import ACTIONS, ACTORS, MASKS, WeizmannName, parse_name
+
+SOME = ["daria", "lena", "shahar"]
+COLOUR = (200, 150, 120)
+"""Of a walker."""
+
+
+@given(actor=st.sampled_from(ACTORS), action=st.sampled_from(ACTIONS), take=st.sampled_from(["", "1", "2"]))
+def test_names_are_taken_apart_and_put_together(actor, action, take):
+    if action.startswith("wave") and take:
+        return
+    name = WeizmannName(actor, action, take)
+    assert parse_name(f"{name}.avi") == parse_name(f"{name}.AVI") == name
+
+
+@given(st.text(string.ascii_lowercase + "_.12", max_size=20))
+def test_other_names_are_refused(name):
+    parsed = parse_name(name)
+    assert parsed is None or f"{parsed}.avi" == name
+
+
+@pytest.mark.parametrize(
+    "name", ["daria_sit.avi", "bob_walk.avi", "daria_walk3.avi", "xdaria_walk.avi", "daria_walk.mp4"]
+)
+def test_near_misses_are_refused(name):
+    assert parse_name(name) is None
+
+
+def test_pjump_is_not_jump_and_waves_are_two_actions():
+    assert parse_name("ido_pjump.avi").action == "pjump"
+    assert parse_name("ido_wave2.avi") == ("ido", "wave2", "")
+    assert parse_name("lena_run2.avi") == ("lena", "run", "2")
+
+
+def write(root, names, number=40, masks=None, **walk):
+    """Walkers under the names, and, where they are asked for, their silhouettes as MATLAB wrote them."""
+    fields = {}
+    for place, name in enumerate(names):
+        frames, silhouette = walker(number, seed=place, **walk)
+        write_video(root / f"{name}.avi", frames)
+        fields[name] = np.moveaxis(silhouette, 0, 2)
+    if masks is not None:
+        other = {name: np.zeros((3, 3, 3), bool) for name in fields}
+        scipy.io.savemat(root / MASKS, {"original_masks": fields | masks, "aligned_masks": other})
+    return fields
+
+
+def build(root, **arguments):
+    data = Weizmann(**({"root": str(root), "batch_size": 1, "actors": SOME} | arguments))
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def pack(root, action):
+    with ZipFile(root / f"{action}.zip", "w") as archive:
+        for path in sorted(root.glob(f"*_{action}*.avi")):
+            archive.write(path, path.name)
+            path.unlink()
+
+
+def test_the_original_zip_files_are_read_and_so_is_what_was_in_them(tmp_path):
+    names = ["daria_walk", "lena_walk1", "lena_walk2", "shahar_walk", "daria_run", "lena_run1", "shahar_run"]
+    write(tmp_path, names, masks={})
+    loose = build(tmp_path, cache=str(tmp_path / "loose"))
+    pack(tmp_path, "walk")
+    packed = build(tmp_path)
+    assert loose.video_names == packed.video_names == sorted(names)
+    assert packed.actors == [name.partition("_")[0] for name in sorted(names)]
+    for split in ("train", "val", "test"):
+        for one, other in zip(loose.clips_dataloader(split), packed.clips_dataloader(split), strict=True):
+            assert all(np.array_equal(one[key], other[key], equal_nan=True) for key in one)
+    labels = {name: ACTIONS.index("walk" if "walk" in name else "run") for name in names}
+    for batch in packed.clips_dataloader("train"):
+        assert int(batch["labels"]) == labels[packed.video_names[int(batch["videos"])]]
+
+
+def test_splits_are_by_actor(tmp_path):
+    write(tmp_path, ["daria_walk", "lena_walk1", "lena_walk2", "shahar_walk"], masks={})
+
+    def actors(**arguments):
+        data = build(tmp_path, **arguments)
+        return [data.fingerprint.get(f"{split}_actors") for split in ("train", "val", "test")]
+
+    assert actors() == ["lena", "shahar", "daria"]
+    assert actors(fold=5) == ["shahar", "daria", "lena"]
+    assert actors(test_actors=["shahar"], val_actors=[]) == ["daria lena", None, "shahar"]
+    assert actors(test_actors=["shahar"], val_actors=["daria"]) == ["lena", "daria", "shahar"]
+    assert actors(actors=["daria", "lena"]) == ["lena", None, "daria"]
+    with pytest.raises(DataError, match=r"weizmann: actor denis has no video in .*nor have 5 others.*--data\.actors"):
+        build(tmp_path, actors=None)
+
+
+@pytest.mark.parametrize("given_masks", [True, False])
+def test_the_window_follows_the_walker_and_pixels_are_the_originals(tmp_path, given_masks):
+    write(tmp_path, [f"{actor}_walk" for actor in SOME], number=50, masks={} if given_masks else None)
+    frames, masks = walker(50, seed=0)
+    first = int(np.flatnonzero(masks.mean((1, 2)) >= silhouettes.PERSON_SHARE)[0])
+    data = build(tmp_path)
+    assert data.frame_shape == (3, 96, 96)
+    for number, batch in enumerate(data.test_dataloader()):
+        for step, (clip, points) in enumerate(zip(batch["clips"][0], batch["keypoints"][0], strict=True)):
+            place = first + 8 * number + step
+            points = dict(zip(data.keypoint_names, points.numpy(), strict=True))
+            corner = np.rint(np.array([(np.nonzero(masks[place])[i].mean()) for i in (1, 0)]) - points["centroid"])
+            if given_masks:
+                x, y = corner.astype(int)
+                assert np.array_equal(clip.permute(1, 2, 0), frames[place, y : y + 96, x : x + 96])
+            y, x = np.nonzero((clip.permute(1, 2, 0).numpy() == COLOUR).all(-1))
+            assert abs(points["centroid"] - (x.mean(), y.mean())).max() < (1e-3 if given_masks else 1.5)
+            assert abs(points["top"][1] - y.min()) <= (0 if given_masks else 2)
+            if 52 < -10 + 3 * place < 128:
+                assert abs(points["centroid"][0] - 47.5) < 3, "in the middle, unless the picture ends"
+
+
+def test_frames_without_a_person_are_cut_off_at_both_ends(tmp_path):
+    write(tmp_path, [f"{actor}_walk" for actor in SOME], number=60, start=-40, speed=6, masks={})
+    _, masks = walker(60, start=-40, speed=6)
+    seen = masks.mean((1, 2)) >= silhouettes.PERSON_SHARE
+    assert not seen[0]
+    assert not seen[-1]
+    data = build(tmp_path)
+    assert data.fingerprint["test_clips"] == seen.sum() // 8
+    first = next(iter(data.test_dataloader()))["clips"][0, 0].permute(1, 2, 0).numpy()
+    assert (first == COLOUR).all(-1).sum() == masks[np.flatnonzero(seen)[0]].sum()
+
+
+def test_the_central_square_stays_while_the_person_moves(tmp_path):
+    write(tmp_path, [f"{actor}_walk" for actor in SOME], number=60, masks={})
+    data = build(tmp_path, crop="center")
+    batches = list(data.test_dataloader())
+    centroid = np.concatenate([batch["keypoints"][0, :, 0, 0] for batch in batches])
+    assert centroid[0] < 5
+    assert centroid[-1] > 80
+    for batch in batches:
+        for clip, points in zip(batch["clips"][0], batch["keypoints"][0], strict=True):
+            y, x = np.nonzero(abs(clip.permute(1, 2, 0).numpy() - np.float32(COLOUR)).max(-1) < 40)
+            if len(x) > 200:
+                assert abs(points[0].numpy() - (x.mean(), y.mean())).max() < 1
+
+
+def test_silhouettes_of_another_length_are_replaced_and_counted(tmp_path):
+    wrong = {"daria_walk": np.ones((144, 180, 7), bool)}
+    write(tmp_path, [f"{actor}_walk" for actor in SOME], masks=wrong)
+    data = build(tmp_path)
+    assert data.fingerprint["videos_with_silhouettes_by_the_median_over_time"] == 1
+    (tmp_path / MASKS).write_bytes(b"no struct")
+    with pytest.raises(DataError, match=r"classification_masks\.mat holds no struct original_masks"):
+        build(tmp_path)
+    (tmp_path / MASKS).unlink()
+    assert build(tmp_path).fingerprint["videos_with_silhouettes_by_the_median_over_time"] == 3
+
+
+def test_unknown_files_are_counted(tmp_path):
+    write(tmp_path, [f"{actor}_walk" for actor in [*SOME, "ira"]], masks={})
+    (tmp_path / "notes.txt").write_text("x")
+    write_video(tmp_path / "bob_walk.avi", walker(9)[0])
+    data = build(tmp_path)
+    assert data.fingerprint["unknown_files_ignored"] == 2
+    assert data.fingerprint["videos_of_other_actors_left_out"] == 1
+
+
+def test_missing_files_and_empty_videos_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"Weizmann: bend\.zip is missing and 9 more files"):
+        build(tmp_path)
+    write(tmp_path, [f"{actor}_walk" for actor in SOME], start=-400, speed=1, masks={})
+    with pytest.raises(DataError, match="daria_walk: nobody is seen in any of its 40 frames"):
+        build(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"crop": "face"}, "crop must be 'person' or 'center', got 'face'"),
+        ({"actors": ["bob"]}, "actors must be among daria, .* got bob"),
+        ({"fold": 9}, "fold must be 0 to 8, got 9"),
+        ({"fold": 0, "test_actors": ["ido"]}, "fold=0 and test_actors=.* give one of them"),
+        ({"test_actors": ["ido"], "val_actors": ["ido"]}, "must be disjoint, both hold ido"),
+        ({"actors": ["ido", "ira"], "test_actors": ["eli"]}, "test_actors holds eli, who is not among actors"),
+        ({"actors": ["ido"]}, "leave nobody to train on"),
+        ({"actors": ["ido", "ira"], "fold": 0}, "fold=0 holds none of the actors"),
+        ({"test_actors": []}, "leave nobody to test on"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Weizmann(**arguments)
+
+
+def test_keypoints_of_a_silhouette_by_hand():
+    mask = np.zeros((2, 8, 9), bool)
+    mask[0, 2, 3:6] = True  # a bar, a trunk, and two feet of unequal length
+    mask[0, 3:5, 4] = True
+    mask[0, 5, 2] = mask[0, 6, 7] = True
+    points = dict(zip(silhouettes.KEYPOINTS, silhouettes.keypoints_of(mask)[0].tolist(), strict=True))
+    assert points["top"] == [4, 2]
+    assert points["leftmost"] == points["lowest_left"] == [2, 5]
+    assert points["rightmost"] == points["lowest_right"] == [7, 6]
+    assert points["centroid"] == pytest.approx([(3 + 4 + 5 + 4 + 4 + 2 + 7) / 7, (6 + 3 + 4 + 5 + 6) / 7])
+    assert np.isnan(silhouettes.keypoints_of(mask)[1]).all()
+
+
+def test_keypoints_of_a_mirrored_silhouette_are_those_of_the_mirror_table():
+    _, masks = walker(12, start=40)
+    points = silhouettes.keypoints_of(masks)
+    seen = silhouettes.keypoints_of(masks[:, :, ::-1])
+    expected = points[:, silhouettes.MIRROR] * (-1, 1) + (masks.shape[2] - 1, 0)
+    assert np.allclose(seen, expected, atol=1e-4)
+
+
+def test_a_smoothed_path_keeps_even_motion_and_loses_jitter():
+    line = np.arange(30)[:, None] * [3.0, -1.0] + 5
+    assert np.allclose(silhouettes.smooth_path(line), line)
+    holes = line.copy()
+    holes[[0, 7, 8, 29]] = np.nan
+    inside = slice(1, 29)
+    assert np.allclose(silhouettes.smooth_path(holes)[13:17], line[13:17], atol=0.2)
+    assert not np.isnan(silhouettes.smooth_path(holes)[inside]).any()
+    jitter = np.random.default_rng(0).normal(size=(200, 2))
+    assert silhouettes.smooth_path(jitter)[20:180].std() < 0.45
+    assert np.allclose(silhouettes.smooth_path(line[:1]), line[:1])
+    with pytest.raises(ValueError, match="points must hold one that is known"):
+        silhouettes.smooth_path(np.full((3, 2), np.nan))
+
+
+def test_windows_stay_within_the_picture_or_continue_its_edge():
+    frames = np.arange(20 * 30, dtype=np.uint16).reshape(1, 20, 30, 1).repeat(3, 0)
+    windows, corners = silhouettes.follow(frames, np.array([[0.0, 0.0], [15.0, 9.5], [99.0, 99.0]]), 10)
+    assert corners.tolist() == [[0, 0], [10, 5], [20, 10]]
+    for window, (x, y) in zip(windows, corners, strict=True):
+        assert np.array_equal(window, frames[0, y : y + 10, x : x + 10])
+    windows, corners = silhouettes.follow(frames[:1, :6], np.array([[15.0, 3.0]]), 10)
+    assert corners[0, 1] == -2
+    assert np.array_equal(windows[0, :2], windows[0, 2:3].repeat(2, 0))
+    assert np.array_equal(windows[0, 2:8, 0], frames[0, :6, corners[0, 0]])
