@@ -225,7 +225,7 @@ def test_new_weights_are_those_of_the_first_process(toy, monkeypatch):
     [
         (((32,),), {}, r"sizes \[32\] must begin with 16, twice GrowingToy's first_size"),
         (((16, 32),), {}, "grows to 32, the data's images are 16 and must be 32 .*: give --data.image_size 32"),
-        (((16,),), {"size": 24}, "grows to 16, the data's images are 24 and must be 16 or a whole number of times that"),
+        (((16,),), {"size": 24}, "the data's images are 24 and must be 16 or a whole number of times that: give"),
         (((16,),), {"max_epochs": 1}, "max_epochs=1 ends before the growth to 16"),
         (((16,), 4), {"max_epochs": 4}, "max_epochs=4 ends before the growth to 16 in epoch 4"),
         (((16,),), {"max_epochs": -1, "max_steps": 4}, "stage_epochs is needed where max_epochs is unlimited"),

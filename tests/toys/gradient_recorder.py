@@ -32,10 +32,10 @@ def recorded(step, module, images, *condition):
     return generator.gradients | judge.gradients, metrics, (generator.steps, judge.steps)
 
 
-def assert_same_gradients(ours, theirs):
+def assert_same_gradients(ours, theirs, rounding=2e-6):
     """Both are gradients by name."""
     assert ours.keys() == theirs.keys()
     for name, gradient in theirs.items():
         # The gradient of a bias before batch normalisation is nothing but rounding.
-        tolerance = 2e-4 * gradient.abs().max().item() + 2e-6
+        tolerance = 2e-4 * gradient.abs().max().item() + rounding
         torch.testing.assert_close(ours[name], gradient, atol=tolerance, rtol=0, msg=name)
