@@ -237,9 +237,11 @@ class ZooCLI(LightningCLI):
 
 
 def next_command(model: Any) -> str | None:
-    """What to do with a trained method: look at its samples, or else probe its features; None for a judge of images."""
+    """What to do with a trained method: look at its samples, retrieve clips, or else probe; None for a judge of images."""
     if callable(getattr(model, "sample", None)):
         return "sample"
+    if hasattr(model, "frame_shape"):
+        return "retrieve" if callable(getattr(model, "features", None)) else None
     return "probe" if callable(getattr(model, "encode", None)) and not hasattr(model, "logits") else None
 
 

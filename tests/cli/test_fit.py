@@ -183,3 +183,11 @@ def test_the_bar_with_losses_is_there_unless_another_or_none_is_wanted(project, 
     (project / "toy_bar.yaml").write_text("\n".join(lines))
     trainer = ZooCLI(["--config", "toy_bar.yaml", *words], run=False).trainer
     assert [type(bar).__name__ for bar in trainer.callbacks if isinstance(bar, ProgressBar)] == bars
+
+
+def test_what_comes_next_fits_the_method():
+    from lightning_zoo.cli.zoo import next_command
+
+    methods = {name: getattr(lightning_zoo, name) for name in ("STDIM", "VAE", "VideoAutoencoder", "BlockSTN")}
+    found = {name: next_command(cls()) for name, cls in methods.items()}
+    assert found == {"STDIM": "probe", "VAE": "sample", "VideoAutoencoder": "retrieve", "BlockSTN": None}
