@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import lightning_zoo
 from lightning_zoo.checkpoints import load
 
 FIT = ("fit", "--config", "toy_pong.yaml")
