@@ -103,6 +103,8 @@ class StaticsDynamics(Loadable, L.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         check_hyperparameters(self.hparams)
+        if num_frames < 2:
+            raise ValueError(f"num_frames must be at least 2 for one to be predicted, got {num_frames}")
         self.automatic_optimization = False
         self.frame_shape = (frame_channels, frame_size, frame_size)
         self.num_frames = num_frames
@@ -134,16 +136,16 @@ class StaticsDynamics(Loadable, L.LightningModule):
 
     def features(self, clips: Tensor) -> dict[str, Tensor]:
         """Of clips: "dynamics" P (B, D), and "statics", S flat (B, c h w)."""
-        statics, dynamics = self.networks.video(self._pixels(clips))
+        statics, dynamics = self.networks.video(self._clips(clips))
         return {"dynamics": dynamics.float(), "statics": statics.float().flatten(1)}
 
     def statics(self, clips: Tensor) -> Tensor:
         """S (B, c, h, w) of clips (B, T, C, H, W)."""
-        return self.networks.video(self._pixels(clips))[0]
+        return self.networks.video(self._clips(clips))[0]
 
     def frame_dynamics(self, clips: Tensor, statics: Tensor) -> Tensor:
         """P (B, T, d) of clips, given S (B, c, h, w)."""
-        return self.networks.frame_dynamics(self._pixels(clips), statics)
+        return self.networks.frame_dynamics(self._clips(clips), statics)
 
     def decode(self, frame_dynamics: Tensor, statics: Tensor) -> Tensor:
         """Frames (B, T, C, H, W) in [0, 1] of p (B, T, d) and S (B, c, h, w)."""
@@ -244,6 +246,10 @@ class StaticsDynamics(Loadable, L.LightningModule):
                 "BlockSTN"
             )
 
+    def on_train_start(self) -> None:
+        """Begin as an epoch does: a run that is resumed within one, or with its last step, begins no epoch."""
+        self.on_train_epoch_start()
+
     def on_train_epoch_start(self) -> None:
         """Set the phase's learning rate, and keep the other part as it is."""
         given, first = self.hparams, self.hparams["transformer_epochs"]
@@ -281,7 +287,8 @@ class StaticsDynamics(Loadable, L.LightningModule):
 
     def _evaluate(self, batch: dict[str, Tensor], stage: str) -> None:
         clips = self._pixels(batch["clips"])
-        if stage == "val" and self.transforming:
+        # Outside of a run all checkpoints are of epoch 0.
+        if stage == "val" and self.transforming and self.trainer.state.fn == "fit":
             _, terms = pair_losses(self.transformer, ends_of(clips), self.hparams)
             terms = {f"transformer_{name}": value for name, value in terms.items()}
         else:
@@ -302,6 +309,10 @@ class StaticsDynamics(Loadable, L.LightningModule):
         check_clips(clips, self.num_frames)
         found: Decomposition = self.networks(clips, self.transformer, self.hparams["feedback"])
         return found
+
+    def _clips(self, clips: Tensor) -> Tensor:
+        check_clips(clips, self.num_frames)
+        return self._pixels(clips)
 
     def _pixels(self, frames: Tensor) -> Tensor:
         return to_pixels(frames, self.frame_shape, self.hparams["pixels"])
