@@ -35,7 +35,7 @@ def configs(tmp_path):
 def test_the_lists_follow_the_tables():
     assert [entry.name for entry in methods()] == list(lightning_zoo.METHODS)
     assert [entry.name for entry in datasets()] == list(datamodules.DATASETS)
-    assert {entry.family for entry in methods()} == {"representation", "generative"}
+    assert {entry.family for entry in methods()} == {"representation", "generative", "video"}
 
 
 def test_summaries_are_read_without_importing(tmp_path):
