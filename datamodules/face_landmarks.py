@@ -142,9 +142,7 @@ def cut_square(frame: np.ndarray, centre: np.ndarray, half: np.ndarray, size: in
 
     reach = np.abs(half).sum() + 2
     low, high = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
-    height, width = frame.shape[:2]
-    columns, rows = (np.arange(a, b).clip(0, limit - 1) for a, b, limit in zip(low, high, (width, height), strict=True))
-    near = picture(frame[rows[:, None], columns])
+    near = picture(_around(frame, low, high))
     # As many samples per pixel as it covers pixels, then their mean: a sparse sample alone would flicker.
     samples = max(1, int(np.ceil(2 * np.linalg.norm(half) / size)))
     side = size * samples
@@ -153,6 +151,19 @@ def cut_square(frame: np.ndarray, centre: np.ndarray, half: np.ndarray, size: in
     matrix = (right[0], down[0], corner[0], right[1], down[1], corner[1])
     large = near.transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
     return np.asarray(large.reduce(samples) if samples > 1 else large)
+
+
+def _around(frame: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The pixels from ``low`` (x, y) to before ``high`` of a frame (H, W, 3), its edge repeated beyond."""
+    size = np.array(frame.shape[1::-1])
+    first, last = low.clip(0, size - 1), high.clip(1, size)
+    inside = frame[first[1] : last[1], first[0] : last[0]]
+    missing = (high - low) - (last - first)
+    before = (first - low).clip(0, missing)
+    after = missing - before
+    if not missing.any():
+        return np.ascontiguousarray(inside)
+    return np.pad(inside, ((before[1], after[1]), (before[0], after[0]), (0, 0)), mode="edge")
 
 
 def _turned(halves: np.ndarray) -> np.ndarray:

@@ -320,6 +320,15 @@ def test_a_square_beyond_the_picture_continues_its_edge():
     assert (seen[:, 10:] == 0).all()
 
 
+@pytest.mark.parametrize("centre", [(5, 5), (0, 19), (29, 0), (-40, 10), (60, 40), (15, -30), (14.4, 9.7)])
+def test_squares_anywhere_show_the_nearest_pixels(centre):
+    frame = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    seen = face_landmarks.cut_square(frame, np.array(centre) - 0.5, np.array([4.0, 0.0]), 8)
+    if centre[0] % 1 == 0:
+        x, y = (np.arange(8) - 4 + place for place in centre)
+        assert np.array_equal(seen, frame[y.clip(0, 19)[:, None], x.clip(0, 29)])
+
+
 def test_fine_stripes_become_grey_instead_of_flickering():
     frame = np.zeros((400, 400, 3), np.uint8)
     frame[:, ::2] = 255
