@@ -134,7 +134,7 @@ class Weizmann(VideoData):
         self.class_names = list(ACTIONS)
         self.keypoint_names = list(silhouettes.KEYPOINTS)
         self.keypoint_mirror = silhouettes.MIRROR
-        self._masks = _Masks()
+        self._masks: _Masks | None = None  # only while videos are decoded: a lock cannot be sent to other processes
 
     @property
     def recipe(self) -> str:
@@ -164,8 +164,11 @@ class Weizmann(VideoData):
 
     def prepare_data(self) -> None:
         """Decode all videos, unless that was done before."""
-        super().prepare_data()
-        self._masks = _Masks()  # they take more memory than the frames
+        self._masks = _Masks()
+        try:
+            super().prepare_data()
+        finally:
+            self._masks = None
 
     def decode(self, item: VideoItem) -> DecodedVideo:
         """The frames in which somebody is seen, cropped, with the points of the silhouettes.
@@ -174,7 +177,7 @@ class Weizmann(VideoData):
             DataError: if the video does not decode.
         """
         frames = np.stack(list(frames_of(item.source)))
-        given = self._masks.of(item.beside, item.name) if item.beside is not None else None
+        given = (self._masks or _Masks()).of(item.beside, item.name) if item.beside is not None else None
         fits = given is not None and given.shape == frames.shape[:3]
         masks = given if given is not None and fits else silhouettes.moving_masks(frames)
         if self.crop == "center":
