@@ -2,7 +2,7 @@
 
 Usage: python tests/benchmarks/run.py [NAME ...] with names out of: loss, step_overhead, probing, collection, memory,
 gan_step_overhead, gan_order, attributed_step_overhead, attributed_order, growth_overhead, image_cache, image_feed,
-likelihood.
+clip_cache, video_step_overhead, one_backward, retrieval, likelihood.
 """
 
 import logging
@@ -15,7 +15,10 @@ import bench_faces
 import bench_gan
 import bench_images
 import bench_probe
+import bench_retrieval
+import bench_statics
 import bench_stdim
+import bench_video
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -35,6 +38,10 @@ BENCHMARKS = {
     "growth_overhead": bench_faces.growth_overhead,
     "image_cache": bench_images.image_cache,
     "image_feed": bench_images.image_feed,
+    "clip_cache": bench_video.clip_cache,
+    "video_step_overhead": bench_statics.video_step_overhead,
+    "one_backward": bench_statics.one_backward,
+    "retrieval": bench_retrieval.retrieval,
     "likelihood": bench_density.likelihood,
 }
 
