@@ -40,6 +40,7 @@ COMMANDS = {
     "retrieve": Command("find clips that move or look like given ones", "retrieve", "retrieve"),
     "swap": Command("draw clips from the statics of one and the dynamics of another", "swap", "swap"),
     "statics": Command("show what the frames of a clip have in common", "statics", "statics"),
+    "recognize": Command("classify videos by their statics and dynamics", "recognize", "recognize"),
     "faces": Command("open a page that draws faces by attributes and refines them", "faces", "faces"),
     "make_faces": Command("draw synthetic faces in the layout of CelebA", "make_faces", "make_faces"),
 }

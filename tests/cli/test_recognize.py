@@ -1,0 +1,316 @@
+"""`lightning_zoo recognize`: training against a slow loop, folds, votes of frames, and the command on real files."""
+
+import json
+
+import pytest
+import torch
+from torch.nn import functional as F
+from video_files import walker, write_video
+from video_toy import moving_squares, saved, shaken
+
+from lightning_zoo.cli import recognition
+from lightning_zoo.cli.recognition import (
+    Examples,
+    Protocol,
+    answers_by_votes,
+    folds_by_actor,
+    loss_of,
+    recognise,
+    recognise_by_frames,
+    rows_by_video,
+    train_classifier,
+)
+from lightning_zoo.cli.recognition_report import attention_picture, published_accuracies, summary
+from lightning_zoo.networks.attentive_classifier import AttentiveClassifier
+from lightning_zoo.video.statics_dynamics import StaticsDynamics
+from lightning_zoo.video.video_classifier import VideoClassifier
+
+TINY = {"base_channels": 2, "channels": 4, "dynamics_size": 6, "frame_dynamics_size": 5, "hidden_size": 8}
+
+
+def clips(number=24, classes=3, actors=3, seed=0, told=2.0):
+    """Clips whose features tell a little of the class, three to a video; and the actor of each."""
+    generator = torch.Generator().manual_seed(seed)
+    videos = torch.arange(number) % (number // 3)
+    labels, who = videos % classes, videos // classes % actors
+    centres = told * torch.randn(classes, 20, generator=generator)
+    features = centres[labels] + torch.randn(number, 20, generator=generator)
+    return Examples(features[:, :14], features[:, 14:], videos, labels), who
+
+
+def classifier(examples, **options):
+    torch.manual_seed(0)
+    network = AttentiveClassifier(14, 6, 3, hidden_size=4, **options)
+    network.measure(examples.statics, examples.dynamics)
+    return network
+
+
+def test_logits_are_averaged_before_the_loss_video_by_video():
+    examples, _ = clips()
+    network = classifier(examples)
+    total = 0.0
+    for video in range(8):
+        logits = [
+            network(examples.statics[row : row + 1], examples.dynamics[row : row + 1])[0][0]
+            for row in range(24)
+            if examples.videos[row] == video
+        ]
+        mean = (logits[0] + logits[1] + logits[2]) / 3
+        total = total + mean.exp().sum().log() - mean[video % 3]
+    loss, expected = loss_of(network, examples), total / 8
+    torch.testing.assert_close(loss, expected)
+    own = F.cross_entropy(network(examples.statics, examples.dynamics)[0], examples.labels)
+    torch.testing.assert_close(loss_of(network, examples, averaged=False), own)
+    assert own - loss > 1e-4, "averaged after the loss it would be more"
+    parameters = list(network.parameters())
+    gradients = (torch.autograd.grad(each, parameters) for each in (loss, expected))
+    for found, wanted in zip(*gradients, strict=True):
+        assert wanted.abs().max() > 1e-6
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_training_is_steps_on_whole_videos(monkeypatch):
+    examples, _ = clips()
+    seen = []
+    monkeypatch.setattr(
+        recognition, "loss_of", lambda net, part, averaged: seen.append(part) or loss_of(net, part, averaged=averaged)
+    )
+    protocol = Protocol(3, epochs=2, batch_size=3, hidden_size=4, learning_rate=0.01)
+    trained = train_classifier(examples, protocol)
+    assert [len(part.videos.unique()) for part in seen] == [3, 3, 2] * 2
+    assert all((part.videos.bincount(minlength=8) % 3 == 0).all() for part in seen), "all clips of a video at once"
+    first, second = ([video for part in seen[n : n + 3] for video in part.videos.unique().tolist()] for n in (0, 3))
+    assert sorted(first) == sorted(second) == list(range(8))
+    assert first != second
+    again = train_classifier(examples, protocol)
+    assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), again.parameters(), strict=True))
+
+
+def test_it_learns_what_is_there():
+    examples, actors = clips(90, told=3.0)
+    folds = list(folds_by_actor(actors))
+    protocol = Protocol(3, epochs=60, hidden_size=4, learning_rate=0.02)
+    scores = [recognise(examples, train, test, protocol, str(actor), actor) for actor, train, test in folds]
+    whole = summary(scores)
+    assert whole["num_videos"] == 30
+    assert whole["all_videos"] == sum(score.num_right for score in scores) / 30 > 0.9
+    values = torch.tensor([score.accuracy for score in scores])
+    assert whole["accuracy"] == pytest.approx(values.mean().item())
+    assert whole["accuracy_deviation"] == pytest.approx(values.std().item(), abs=1e-6)
+    assert all(0 < score.attention < 1 and score.attention_by_clip.shape == score.rows.shape for score in scores)
+    assert summary(scores[:1])["accuracy_deviation"] is None
+
+
+def test_folds_are_disjoint_by_actor_and_cover_all():
+    examples, actors = clips(27)
+    tested = []
+    for actor, train, test in folds_by_actor(actors):
+        assert set(actors[test].tolist()) == {actor}
+        assert actor not in actors[train].tolist()
+        assert not set(examples.videos[train].tolist()) & set(examples.videos[test].tolist())
+        assert sorted(train.tolist() + test.tolist()) == list(range(27))
+        tested += test.tolist()
+    assert sorted(tested) == list(range(27))
+
+
+@pytest.mark.parametrize("what", ["labels", "features"])
+def test_nothing_of_the_tested_fold_is_seen_in_training(monkeypatch, what):
+    trained = []
+    monkeypatch.setattr(
+        recognition, "train_classifier", lambda *given: trained.append(train_classifier(*given)) or trained[-1]
+    )
+    examples, actors = clips(27)
+    _, train, test = list(folds_by_actor(actors))[1]
+    parts = [examples.statics.clone(), examples.dynamics.clone(), examples.videos, examples.labels.clone()]
+    if what == "labels":
+        parts[3][test] = (parts[3][test] + 1) % 3
+    else:
+        parts[0][test] += 100
+        parts[1][test] *= -50
+    protocol = Protocol(3, epochs=3, hidden_size=4, learning_rate=0.05)
+    scores = [recognise(each, train, test, protocol, "", 0) for each in (examples, Examples(*parts))]
+    first, second = (network.state_dict() for network in trained)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert scores[0].most_frequent == pytest.approx(1 / 3)
+    if what == "labels":
+        assert scores[0].attention == scores[1].attention
+        assert scores[0].accuracy != scores[1].accuracy
+    changed = Examples(*parts[:3], examples.labels.roll(1))
+    recognise(changed, train, test, protocol, "", 0)
+    assert any(not torch.equal(value, trained[2].state_dict()[name]) for name, value in first.items())
+
+
+def test_the_most_frequent_class_is_that_of_the_training_videos():
+    videos, labels = torch.arange(7), torch.tensor([0, 1, 1, 0, 0, 0, 1])
+    examples = Examples(torch.randn(7, 14), torch.randn(7, 6), videos, labels)
+    score = recognise(examples, torch.arange(3), torch.arange(3, 7), Protocol(2, epochs=1), "", 0)
+    assert score.most_frequent == 0.25
+
+
+def test_most_frames_decide_and_probabilities_where_they_are_even():
+    votes = torch.tensor([[[9.0, 0, 0], [0, 0.1, 0], [0, 0.1, 0]], [[0, 3.0, 0], [1.0, 0, 0], [0, 0, 0.5]]])
+    assert answers_by_votes(votes).tolist() == [1, 1]
+    assert votes[0].mean(0).argmax() == 0, "the mean would have said otherwise"
+
+
+def test_frames_are_classified_one_by_one():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(40) % 4
+    features = (torch.eye(4).repeat(1, 3)[labels][:, None] * 2 + torch.randn(40, 5, 12, generator=generator)).half()
+    protocol = Protocol(4, epochs=30, learning_rate=0.02)
+    score = recognise_by_frames((features[:30], labels[:30]), (features[30:], labels[30:]), protocol, "frames")
+    assert score.num_videos == 10
+    assert score.accuracy > 0.8
+    other = recognise_by_frames((features[:30], labels[:30]), (features[30:], (labels[30:] + 1) % 4), protocol, "")
+    assert other.accuracy < 0.2
+
+
+def test_rows_of_each_video():
+    found = rows_by_video(torch.tensor([5, 2, 5, 9, 2]))
+    assert [rows.tolist() for rows in found] == [[1, 4], [0, 2], [3]]
+
+
+def test_bars_are_blue_as_far_as_statics_count():
+    frames = list(moving_squares(2, size=16)[:, 0])
+    picture = attention_picture([(frames, [0.25, 1.0]), (frames[:1], [0.0])])
+    assert picture.shape == (3, 2 + 2 * 26, 2 + 2 * 18)
+    assert torch.equal(picture[:, 2:18, 2:18], (frames[0].float() / 255).expand(3, -1, -1))
+    bars = picture[:, 20, 2:18], picture[:, 20, 20:36], picture[:, 46, 2:18]
+    assert [int((bar[2] > bar[0]).sum()) for bar in bars] == [4, 16, 0]
+    assert (picture[:, 28:52, 20:] == 1).all(), "a row ends where its video does"
+
+
+class Data:
+    digits = "mnist"
+
+
+@pytest.mark.parametrize(
+    ("name", "digits", "asked", "known"),
+    [
+        ("MovingMNIST", "mnist", ("split", "statics"), {"statics": 69.1, "frame votes": 63.0}),
+        ("MovingMNIST", "digits8x8", ("split", "statics"), {}),
+        ("MovingMNIST", "mnist", ("split", "dynamics"), {}),
+        ("Weizmann", "mnist", ("leave_one_actor_out", "both"), {"both": 96, "supervised 3D-CNN": 75}),
+        ("Weizmann", "mnist", ("leave_one_actor_out", "statics"), {}),
+        ("Weizmann", "mnist", ("split", "both"), {}),
+        ("RAVDESS", "mnist", ("leave_one_actor_out", "both"), {}),
+        ("ClipFolder", "mnist", ("split", "both"), {}),
+    ],
+)
+def test_published_values_stand_beside_what_they_measure(name, digits, asked, known):
+    assert published_accuracies(type(name, (Data,), {"digits": digits})(), *asked) == known
+
+
+def checkpoint(path, module, dataset, **arguments):
+    """A checkpoint as of a run on a dataset; that it was never trained does not matter."""
+    content = torch.load(saved(module, path), weights_only=True)
+    torch.save(content | {"datamodule_name": dataset, "datamodule_hyper_parameters": arguments}, path)
+    return path
+
+
+@pytest.fixture
+def digits(project):
+    torch.manual_seed(0)
+    small = {"digits": "digits8x8", "batch_size": 8, "num_train": 24, "num_val": 8, "num_test": 16}
+    return checkpoint(project / "digits.ckpt", shaken(StaticsDynamics(**TINY)), "MovingMNIST", **small)
+
+
+@pytest.fixture
+def walkers(project):
+    """Two actions of three actors, one of them in two takes."""
+    names = ["daria_walk", "daria_run", "lena_walk1", "lena_walk2", "lena_run1", "shahar_walk", "shahar_run"]
+    for place, name in enumerate(names):
+        frames, _ = walker(26, seed=place, start=30, speed=2 + 3 * ("run" in name))
+        write_video(project / "weizmann" / f"{name}.avi", frames)
+    torch.manual_seed(0)
+    module = shaken(StaticsDynamics(**TINY, frame_channels=3))
+    arguments = {"root": str(project / "weizmann"), "image_size": 64, "batch_size": 1, "crop": "center"}
+    arguments["actors"] = ["daria", "lena", "shahar"]
+    return checkpoint(project / "weizmann.ckpt", module, "Weizmann", **arguments)
+
+
+def test_pairs_of_digits_by_statics_and_by_votes(zoo, digits, capsys):
+    words = ("recognize", "--ckpt_path", str(digits), "--epochs", "2", "--published", "--device", "cpu")
+    assert zoo(*words, "--output", "table.png") == 0
+    said = capsys.readouterr().out
+    assert "moving_digits8x8, split" in said
+    assert "S: test split" in said
+    assert "frame votes: test split" in said
+    assert "the thesis has none for these data" in said
+    assert "69.1" not in said
+    assert "balanced 1.8 (55 classes)" in said
+    entry = json.loads((digits.parent / "table.json").read_text())["digits_split_statics"]
+    assert {name: row["num_videos"] for name, row in entry["rows"].items()} == {"statics": 16, "frame votes": 16}
+    assert entry["rows"]["statics"]["attention"] == 1
+    assert entry["rows"]["frame votes"]["attention"] is None
+    assert not (digits.parent / "table.png").exists(), "without attention there is no picture of it"
+
+
+def test_one_actor_after_the_other_is_left_out(zoo, walkers, capsys):
+    from PIL import Image
+
+    words = ("recognize", "--ckpt_path", str(walkers), "--epochs", "3", "--published", "--num_shown", "3")
+    assert zoo(*words) == 0
+    said = capsys.readouterr().out
+    assert "S and P: mean +- s.d." in said
+    assert "96" in said
+    assert "encoder: trained without labels on clips of" in said
+    written = walkers.parent / "pictures" / "recognize.png"
+    picture = Image.open(written)
+    assert picture.size == (2 + 3 * 66, 2 + 3 * 74), "three videos of three clips"
+    entry = json.loads(written.with_suffix(".json").read_text())["weizmann_leave_one_actor_out_both"]
+    folds = entry["rows"]["both"]["folds"]
+    assert [(fold["name"], fold["num_videos"]) for fold in folds] == [("daria", 2), ("lena", 3), ("shahar", 2)]
+    assert entry["num_classes"] == 10
+    assert 0 < entry["rows"]["both"]["attention"] < 1
+    assert zoo(*words, "--by", "dynamics", "--protocol", "split") == 0
+    assert "P: test split" in capsys.readouterr().out
+    assert len(json.loads(written.with_suffix(".json").read_text())) == 2
+
+
+def test_the_result_goes_to_the_run(zoo, project, digits, monkeypatch):
+    logged = []
+    monkeypatch.setattr(
+        "lightning_zoo.callbacks.mlflow_store.log_to_run",
+        lambda run, values, files: logged.append((run, values, files)),
+    )
+    (project / "mlflow_run_id").write_text("abc\n")
+    words = ("recognize", "--ckpt_path", str(digits), "--epochs", "1", "--num_clips", "8")
+    assert zoo(*words, "--log", "false") == 0
+    assert not logged
+    assert zoo(*words) == 0
+    [(run, values, files)] = logged
+    assert run == "abc"
+    assert {"recognize/statics/accuracy", "recognize/frame_votes/balanced_accuracy"} <= values.keys()
+    assert "recognize/frame_votes/attention" not in values
+    assert [file.name for file in files] == ["recognize.json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--epochs", "0"], "--epochs must be at least 1, got 0"),
+        (["--batch_size", "0"], "--batch_size must be at least 1, got 0"),
+        (["--hidden_size", "0"], "--hidden_size must be at least 1, got 0"),
+        (["--num_clips", "0"], "--num_clips must be at least 1, got 0"),
+        (["--learning_rate", "0"], "--learning_rate must be positive, got 0"),
+        (["--weight_decay", "-1"], "--weight_decay must be 0 or more, got -1"),
+        (["--seed", "-1"], "--seed must not be negative, got -1"),
+        (["--by", "all"], "by"),
+        (["--output", "pictures/"], "--output pictures/: name a PNG file"),
+        (["--protocol", "leave_one_actor_out"], "MovingMNIST knows of no two actors; give --protocol split"),
+        (["--ckpt_path", "absent.ckpt"], "No checkpoint absent.ckpt."),
+    ],
+)
+def test_mistakes_are_told_in_one_line(zoo, digits, capsys, words, message):
+    assert zoo("recognize", "--ckpt_path", str(digits), *words) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert len(said.splitlines()) == 1
+
+
+def test_other_methods_cannot_recognize(zoo, project, capsys):
+    module = VideoClassifier(base_channels=2, class_names=["one", "other"])
+    path = checkpoint(project / "classifier.ckpt", module, "MovingMNIST", digits="digits8x8")
+    assert zoo("recognize", "--ckpt_path", str(path)) == 2
+    assert "VideoClassifier, which cannot recognize: name a checkpoint of StaticsDynamics" in capsys.readouterr().err
