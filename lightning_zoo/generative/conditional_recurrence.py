@@ -28,8 +28,9 @@ def growing_ends(given: Any) -> tuple[GrowingEncoder, GrowingDecoder, GrowingInp
         ValueError: for a first_size that is no doubling of 64.
     """
     size: dict[str, Any] = {"num_doublings": doublings_to(given.first_size)}
-    channels, b = given.image_channels, given.base_channels
-    stem = GrowingInput(discriminator_colours(channels, b), partial(discriminator_block, b), **size)
+    channels, b, spectral = given.image_channels, given.base_channels, given.spectral
+    make_block = partial(discriminator_block, b, spectral=spectral)
+    stem = GrowingInput(discriminator_colours(channels, b, spectral=spectral), make_block, **size)
     size["norm_momentum"] = given.norm_momentum
     return GrowingEncoder(channels, b, **size), GrowingDecoder(channels, b, **size), stem
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_zoo.networks.attribute_paths import AttributeBlocks, join_blocks
 from lightning_zoo.networks.image_discriminator import ImageDiscriminator, Shape
+from lightning_zoo.networks.initialisation import normalise_spectrally
 
 
 class BlockJoin(nn.Module):
@@ -60,13 +61,14 @@ class ConditionalDiscriminator(ImageDiscriminator):
     """Widths b, 2 b, 4 b, 8 b behind a stem that may grow, attributes beside the features, a head as without them.
 
     Args:
-        stem: images to (input_channels, 64, 64); None where the first convolution reads images.
+        stem: images to (input_channels, 64, 64), spectrally normalised where the rest is; None where the first
+            convolution reads images.
         input_channels: of the first convolution.
         base_channels: b.
         join: features and attributes to what the head reads, of ``join.shape``.
         hidden_size: of the head.
         dropout: probability.
-        spectral: divide each weight of trunk and head by its largest singular value.
+        spectral: divide each weight of trunk, join and head by its largest singular value, as `ImageDiscriminator`.
     """
 
     def __init__(
@@ -91,6 +93,8 @@ class ConditionalDiscriminator(ImageDiscriminator):
             joined_size=math.prod(join.shape),
         )
         self.join = join
+        if spectral:
+            normalise_spectrally(*join.modules())
 
     def joining_parameters(self) -> list[nn.Parameter]:
         """The parameters of `join`."""

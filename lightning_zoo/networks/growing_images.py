@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lightning_zoo.networks.crelu import CReLU
 from lightning_zoo.networks.image_networks import NORM_MOMENTUM
-from lightning_zoo.networks.initialisation import initialise_as_released
+from lightning_zoo.networks.initialisation import initialise_as_released, normalise_spectrally
 
 
 class GrowingImages(nn.Module):
@@ -169,12 +169,14 @@ def decoder_block(base_channels: int = 32, norm_momentum: float = NORM_MOMENTUM)
     return _drawn(*into, nn.LeakyReLU(0.1), *out_of, nn.LeakyReLU(0.1))
 
 
-def discriminator_colours(image_channels: int = 3, base_channels: int = 32) -> nn.Sequential:
-    """Images (B, C, S, S) to the discriminator's features (B, b, S, S)."""
-    return _drawn(nn.Conv2d(image_channels, base_channels, 1), nn.ReLU())
+def discriminator_colours(image_channels: int = 3, base_channels: int = 32, *, spectral: bool = False) -> nn.Sequential:
+    """Images (B, C, S, S) to the discriminator's features (B, b, S, S); spectrally normalised if asked."""
+    layers = _drawn(nn.Conv2d(image_channels, base_channels, 1), nn.ReLU())
+    normalise_spectrally(*layers if spectral else ())
+    return layers
 
 
-def discriminator_block(base_channels: int = 32) -> nn.Sequential:
+def discriminator_block(base_channels: int = 32, *, spectral: bool = False) -> nn.Sequential:
     """A resolution of the discriminator: (B, b, S, S) to the same shape, by way of half the channels.
 
     Raises:
@@ -182,7 +184,9 @@ def discriminator_block(base_channels: int = 32) -> nn.Sequential:
     """
     b, half = base_channels, _half(base_channels)
     into, out_of = nn.Conv2d(b, half, 3, padding=1), nn.Conv2d(half, b, 3, padding=1)
-    return _drawn(into, nn.ReLU(), out_of, nn.ReLU())
+    layers = _drawn(into, nn.ReLU(), out_of, nn.ReLU())
+    normalise_spectrally(*layers if spectral else ())
+    return layers
 
 
 def like(model: nn.Module, network: nn.Module) -> nn.Module:

@@ -8,9 +8,9 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from lightning_zoo.networks.channel_recurrence import AdditiveTensor
+from lightning_zoo.networks.initialisation import normalise_spectrally
 
 Shape = tuple[int, int, int]
 
@@ -69,7 +69,8 @@ class ImageDiscriminator(nn.Module):
         hidden_size: of the head.
         num_kernels: of the batch discrimination.
         dropout: probability.
-        spectral: divide each weight by its largest singular value (Miyato et al. 2018).
+        spectral: divide each weight but the batch discrimination's by its largest singular value (Miyato et al. 2018);
+            a stem sees to its own.
         stem: what images go through first; `image_channels` are then those of its output.
         joined_size: values per image that the head reads; None for those of the trunk's features.
     """
@@ -100,9 +101,7 @@ class ImageDiscriminator(nn.Module):
         for layer in (self.hidden, self.output):
             nn.init.zeros_(layer.bias)
         if spectral:
-            for layer in [*self.trunk, self.hidden, self.output]:
-                if isinstance(layer, nn.Conv2d | nn.Linear):
-                    spectral_norm(layer)
+            normalise_spectrally(*self.trunk, self.hidden, self.output)
 
     def head_parameters(self) -> list[nn.Parameter]:
         """All parameters that are neither the trunk's nor those by which attributes join its features."""

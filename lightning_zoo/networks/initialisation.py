@@ -1,9 +1,10 @@
-"""Initial weights as in the released code of Shang et al. (2018)."""
+"""Initial weights as in the released code of Shang et al. (2018), and weights of bounded slope."""
 
 import math
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 
 @torch.no_grad()
@@ -18,3 +19,13 @@ def initialise_as_released(network: nn.Module) -> None:
             module.weight.uniform_(-bound, bound)
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and module.bias is not None:
             module.bias.zero_()
+
+
+def normalise_spectrally(*layers: nn.Module) -> None:
+    """Divide the weights of those that are convolutions or linear by their largest singular value (Miyato et al. 2018).
+
+    Layers inside of others are left alone.
+    """
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            spectral_norm(layer)
