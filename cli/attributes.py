@@ -88,7 +88,7 @@ class _Measurement:
     def __init__(self, judge: Any, models: list[Any], paths: list[Path], root: str | None) -> None:
         from lightning_zoo.checkpoints import read
 
-        from .image_data import data_of
+        from .image_data import check_judged_size, data_of
 
         self.judge = judge
         self.models = models
@@ -101,7 +101,7 @@ class _Measurement:
                 f"{paths[0]} draws none: give a classifier of the attributes that are drawn by"
             )
         for model in models:
-            _check_size(model.image_shape, judge, type(model).__name__)
+            check_judged_size(model.image_shape, judge, type(model).__name__)
         places = {name: column for column, name in enumerate(judge.attribute_names)}
         self.columns = [places[name] for name in self.names]
 
@@ -134,13 +134,13 @@ class _Measurement:
         from lightning_zoo.generative.images import images_in
         from lightning_zoo.metrics.attribute_accuracy import AttributeAccuracy
 
-        from .image_data import batches_of, own_attributes
+        from .image_data import batches_of, check_judged_size, own_attributes
 
         metric = AttributeAccuracy(len(self.names))
         parts: list[list[Tensor]] = []
         for batch in batches_of(self.data, split, number):
             if not parts:
-                _check_size(tuple(images_in(batch).shape[1:]), self.judge, type(self.data).__name__)
+                check_judged_size(tuple(images_in(batch).shape[1:]), self.judge, type(self.data).__name__)
             truth = own_attributes(self.judge, self.data, batch)[:, self.columns]
             metric.update(self._logits(images_in(batch)), truth)
             parts.append([truth, *(own_attributes(model, self.data, batch) for model in self.models)])
@@ -185,20 +185,3 @@ def _conditional(model: Any, path: Path) -> Any:
             "draws by them, such as ACVAEGAN"
         )
     return model
-
-
-def _check_size(image_shape: tuple[int, ...], judge: Any, owner: str) -> None:
-    """Refuse images that the classifier cannot be shown; a line tells of those that are averaged down for it."""
-    import sys
-
-    from .image_data import whole_factor
-
-    factor = whole_factor(image_shape, judge.image_shape)
-    got, wanted = ("x".join(map(str, shape)) for shape in (image_shape, judge.image_shape))
-    if not factor:
-        raise UsageError(
-            f"--classifier: it judges images of {wanted} (channels, height, width), {owner} has {got}: give a "
-            f"classifier of {got}"
-        )
-    if factor > 1:
-        print(f"{owner}: images of {got} are averaged down to {wanted} for the classifier", file=sys.stderr)

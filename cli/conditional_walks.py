@@ -190,12 +190,14 @@ def classifier_logits(classifier: str, model: Any, device: str) -> Callable[[Ten
 
     Raises:
         CheckpointError: for a checkpoint that is no classifier of attributes.
+        UsageError: for a classifier of larger images, or of a size that does not divide theirs.
         ValueError: for a classifier that does not know one of the attributes.
     """
     from lightning_zoo.checkpoints import CheckpointError, load
     from lightning_zoo.generative.attribute_names import columns_of
-    from lightning_zoo.networks.area_resize import area_resize
+    from lightning_zoo.generative.images import shrink_to
 
+    from .image_data import check_judged_size
     from .trained import pick_device
 
     judging: Any = load(classifier, pick_device(device))
@@ -205,10 +207,11 @@ def classifier_logits(classifier: str, model: Any, device: str) -> Callable[[Ten
             "checkpoint of an AttributeClassifier"
         )
     columns = columns_of(model.attribute_names, judging.attribute_names, "the classifier's")
+    check_judged_size(model.image_shape, judging, type(model).__name__)
     side = judging.image_shape[-1]
 
     def logits(images: Tensor) -> Tensor:
-        return judging.logits(area_resize(images.to(judging.device), side))[:, columns]
+        return judging.logits(shrink_to(images.to(judging.device), side))[:, columns]
 
     return logits
 

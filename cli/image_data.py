@@ -157,6 +157,28 @@ def whole_factor(given: tuple[int, ...], wanted: tuple[int, ...]) -> int:
     return height // h if fits else 0
 
 
+def check_judged_size(image_shape: tuple[int, ...], judge: Any, owner: str) -> None:
+    """Refuse images that a classifier cannot be shown; a line tells of those that are averaged down for it.
+
+    Args:
+        image_shape: (C, H, W).
+        judge: the classifier.
+        owner: of the images, in messages.
+
+    Raises:
+        UsageError: for images that are neither of the classifier's size nor a whole multiple of it.
+    """
+    factor = whole_factor(image_shape, judge.image_shape)
+    got, wanted = ("x".join(map(str, shape)) for shape in (image_shape, judge.image_shape))
+    if not factor:
+        raise UsageError(
+            f"--classifier: it judges images of {wanted} (channels, height, width), {owner} has {got}: give a "
+            f"classifier of {got}"
+        )
+    if factor > 1:
+        print(f"{owner}: images of {got} are averaged down to {wanted} for the classifier", file=sys.stderr)
+
+
 def images_for(
     model: Any,
     path: Path,
