@@ -17,14 +17,14 @@ GAP = 2
 
 
 def attention(ckpt_path: str, *, output: str | None = None, published: bool = False, log: bool = True) -> None:
-    """Print which attributes attend which time step, and write the mask as heat map, JSON and CSV.
+    """Print which attributes attend which time step, and write the mask as heat map, text table, JSON and CSV.
 
     Each attribute is listed at the step that it attends most, with that step's share of its attention and with its
     entropy over all steps in nats: 0 for one step alone, log T for all alike.
 
     Args:
         ckpt_path: a checkpoint, or `last` or `best` for the newest run's.
-        output: a PNG file for the heat map, the JSON and CSV files lie beside it; null for attention/ in the
+        output: a PNG file for the heat map, the text, JSON and CSV files lie beside it; null for attention/ in the
             checkpoint's run.
         published: print Table 6.1 of the thesis beside ours.
         log: add the files to the checkpoint's MLflow run.
@@ -52,7 +52,7 @@ def _destination(output: str | None, path: Path) -> Path:
     if output is None:
         return run_folder(path) / "attention" / f"attention_{path.stem}.png"
     if Path(output).suffix.lower() != ".png":
-        raise UsageError(f"--output {output}: give a file that ends in .png; JSON and CSV are written beside it")
+        raise UsageError(f"--output {output}: give a file that ends in .png; text, JSON and CSV are written beside it")
     return Path(output)
 
 
@@ -106,17 +106,19 @@ def _columns(rows: Sequence[tuple[str, list[str], list[str]]]) -> list[str]:
 
 
 def _write(picture: Path, mask: Tensor, names: Sequence[str], title: str, checkpoint: Path, log: bool) -> None:
-    from lightning_zoo.metrics.attention_table import as_csv, as_plain, write_heat_map, write_whole
+    from lightning_zoo.metrics.attention_table import as_csv, as_plain, as_text, write_heat_map, write_whole
 
-    table, sheet = picture.with_suffix(".json"), picture.with_suffix(".csv")
+    text, table, sheet = (picture.with_suffix(ending) for ending in (".txt", ".json", ".csv"))
     try:
         write_heat_map(picture, mask, names, title)
+        write_whole(text, f"{title}\n\n{as_text(mask, names)}\n")
         write_whole(table, json.dumps(as_plain(mask, names), indent=1) + "\n")
         write_whole(sheet, as_csv(mask, names))
     except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         raise UsageError(f"--output {picture} cannot be written: {error.strerror}; name another place") from error
-    logged = log and _log_to_run([picture, table, sheet], checkpoint)
-    print(f"\nWritten to {picture}, {table.name} and {sheet.name}{' and to its MLflow run' * logged}")
+    logged = log and _log_to_run([picture, text, table, sheet], checkpoint)
+    beside = f"{text.name}, {table.name} and {sheet.name}"
+    print(f"\nWritten to {picture}, {beside}{' and to its MLflow run' * logged}")
 
 
 def _log_to_run(files: Sequence[Path], checkpoint: Path) -> bool:

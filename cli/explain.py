@@ -39,11 +39,13 @@ def explain(
         kind = "option" if found[1] or found[2].startswith("-") else "word"
         return f"No {kind} {name!r}.{nearest(name, options)}"
     if not key and (found := _REQUIRED.search(message)):
-        names = ", ".join(name.rpartition(".")[2] for name in found[1].split(", "))
-        return (
-            f"Missing: {names}. Give --config NAME (`lightning_zoo list` shows them) or --{names.split(', ')[-1]} ..."
-        )
+        return _missing([name.rpartition(".")[2] for name in found[1].split(", ")])
     return _prefixed(key, _reason(key, message, classes or {}, parameters or {}))
+
+
+def _missing(names: list[str]) -> str:
+    given = " ".join(f"--{name} ..." for name in names)
+    return f"Missing: {', '.join(names)}. Give --config NAME (`lightning_zoo list` shows them) or {given}"
 
 
 def _reason(

@@ -178,3 +178,8 @@ def test_data_without_attributes(zoo, project, conditional_toy, generative_toy, 
     for command in (reconstruct(path), score(path, "--num_images", "3")):
         assert zoo(*command) == 2
         assert "ToyPictures has no attributes, which ConditionalToy needs" in one_error(capsys.readouterr())
+
+
+def test_all_that_is_missing_is_named(zoo, project, capsys):
+    assert zoo("attributes") == 2
+    assert capsys.readouterr().err == "error: Missing: ckpt_path, classifier. Give --ckpt_path ... --classifier ...\n"

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from lightning_zoo.cli.sample import attribute_rows
+from lightning_zoo.metrics.attention_table import as_text
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def run(project, conditional_toy):
 
 @pytest.fixture
 def seeing(project):
-    """A checkpoint of a classifier that sees the toy's attributes, at half the size and in another order."""
+    """A checkpoint of a classifier that sees the toy's attributes, of the toy's size and in another order."""
     (project / "seeing_toy.py").write_text(
         "import lightning as L, torch\n"
         "from lightning_zoo.checkpoints import Loadable\n"
@@ -38,7 +39,7 @@ def seeing(project):
         "        self.weight = torch.nn.Parameter(torch.ones(()))\n"
         "    def logits(self, images):\n"
         "        assert images.shape[1:] == self.image_shape\n"
-        "        lit = images.mean((1, 2))[:, : 10 * self.image_shape[2] // 48 : 2] - 0.5\n"
+        "        lit = images.mean((1, 2))[:, : 5 * images.shape[2] // 24 : images.shape[2] // 24] - 0.5\n"
         "        return self.weight * lit.flip(1)\n"
     )
 
@@ -90,7 +91,10 @@ def test_attention_prints_and_writes_the_table(zoo, run, capsys):
     assert "   1  Bald, Young" in lines
     assert ["Male", "3", "0.87"] in [line.split()[:3] for line in lines]
     folder = path.parents[1] / "attention"
-    assert lines[-1].endswith("attention/attention_last.png, attention_last.json and attention_last.csv")
+    assert lines[-1].endswith("attention_last.png, attention_last.txt, attention_last.json and attention_last.csv")
+    assert (
+        (folder / "attention_last.txt").read_text().endswith(as_text(module.attention(), module.attribute_names) + "\n")
+    )
     table = json.loads((folder / "attention_last.json").read_text())
     torch.testing.assert_close(torch.tensor(table["mask"]), module.attention().detach())
     assert (folder / "attention_last.csv").read_text().startswith("name,step,share,entropy,step_1")
@@ -109,7 +113,7 @@ def test_attention_beside_the_published_table(zoo, run, project, capsys):
     assert max(map(len, table)) <= 120
     # Bald, Eyeglasses and Male are published at one step; ours has each elsewhere.
     assert "Of 3 pairs of attributes that the published table has at one step, ours has 0 at one step" in out
-    assert sorted(file.name for file in (project / "here").iterdir()) == ["map.csv", "map.json", "map.png"]
+    assert sorted(file.name for file in (project / "here").iterdir()) == ["map.csv", "map.json", "map.png", "map.txt"]
 
 
 def test_attention_goes_to_the_run_in_mlflow(zoo, run, project, capsys):
@@ -124,7 +128,7 @@ def test_attention_goes_to_the_run_in_mlflow(zoo, run, project, capsys):
     assert zoo("attention", "--ckpt_path", "last") == 0
     assert capsys.readouterr().out.endswith("and to its MLflow run\n")
     found = {file.name for file in (project / f"mlruns/toy/{run_id}/artifacts").iterdir()}
-    assert found == {"attention_last.png", "attention_last.json", "attention_last.csv"}
+    assert found == {f"attention_last{ending}" for ending in (".png", ".txt", ".json", ".csv")}
     with closing(sqlite3.connect(project / "mlflow.db")) as base:
         assert base.execute("select count(*) from metrics").fetchone() == (0,)
 
@@ -253,6 +257,17 @@ def test_a_classifier_that_is_none_or_knows_too_little(zoo, run, seeing, capsys)
     assert zoo(*words, seeing(names=("Bald", "Male", "Smiling", "Young", "Hat"))) == 2
     assert "attribute 'Eyeglasses' is none of the classifier's" in one_error(capsys)
     assert not pictures_of(run[0]).exists(), "it is looked at before anything is drawn"
+
+
+@pytest.mark.parametrize("side", [96, 32])
+def test_a_classifier_of_another_size_judges_no_enlarged_pictures(zoo, run, seeing, capsys, side):
+    words = ["traverse", "--ckpt_path", "last", "--num_images", "1", "--device", "cpu", "--classifier"]
+    assert zoo(*words, seeing(side=side)) == 2
+    said = f"it judges images of 3x{side}x{side} (channels, height, width), ConditionalToy has 3x48x48"
+    assert said in one_error(capsys)
+    assert not pictures_of(run[0]).exists()
+    assert zoo(*words, seeing(side=24), "--num_judged", "2") == 0
+    assert "images of 3x48x48 are averaged down to 3x24x24 for the classifier" in capsys.readouterr().err
 
 
 def test_an_attribute_that_never_appears_rises_nowhere():
