@@ -123,7 +123,7 @@ def build(maker: FaceMaker, title: str) -> gr.Blocks:
 
         on(show.click, propose, [spread, *states.values()])
         on(undo.click, lambda before: before.back(), [])
-        on(vary.click, lambda before, *values: _vary(maker, before, *values), [block, share, number])
+        on(vary.click, lambda before, *values: _vary(maker, before, *values), [block, share, number, spread])
         on(save.click, maker.save, [])
         on(reopen.upload, lambda before, file: maker.open(before, Path(file)), [reopen])
         gallery.select(
@@ -199,8 +199,8 @@ def _refinement(maker: FaceMaker) -> tuple[gr.HTML, gr.Radio, gr.Slider, gr.Slid
     return current, block, share, number, gr.Button("Show variants", variant="primary", elem_id="vary")
 
 
-def _vary(maker: FaceMaker, before: Session, block: int, share: float, number: float) -> Session:
-    return maker.resample(before, int(block), share=float(share), number=int(number))
+def _vary(maker: FaceMaker, before: Session, block: int, share: float, number: float, spread: float) -> Session:
+    return maker.resample(before, int(block), share=float(share), number=int(number), spread=float(spread))
 
 
 def _updates(maker: FaceMaker, before: Session, after: Session) -> list[Any]:

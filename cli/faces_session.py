@@ -133,8 +133,16 @@ class FaceMaker:
             return session.saying("")
         return session.then(picked=index, current=session.candidates[index])
 
-    def resample(self, session: Session, block: int, *, share: float, number: int = 16) -> Session:
-        """Variants of the current face: block z_t, counted from 1, moved by a share of the way to new ones."""
+    def resample(self, session: Session, block: int, *, share: float, number: int = 16, spread: float = 1.0) -> Session:
+        """Variants of the current face: block z_t, counted from 1, moved by a share of the way to new ones.
+
+        Args:
+            session: so far.
+            block: t.
+            share: of the way, 0 to 1.
+            number: of variants.
+            spread: factor of the new blocks' deviations from the prior's mean.
+        """
         from lightning_zoo.generative.block_resampling import resample_block
 
         face = session.current
@@ -142,7 +150,8 @@ class FaceMaker:
             return session.saying("Pick a face first: click one of those on show.")
         latents = face.latent.expand(number, *face.latent.shape)
         attributes = face.attributes.expand(number, -1)
-        moved = resample_block(self.model, latents, attributes, block, share=share, generator=self._generator(session))
+        drawn: dict[str, Any] = {"spread": spread, "generator": self._generator(session)}
+        moved = resample_block(self.model, latents, attributes, block, share=share, **drawn)
         what = f"block {block}" if self.model.num_steps > 1 else "its whole latent tensor"
         return session.then(
             candidates=self._faces(moved, attributes),

@@ -22,13 +22,15 @@ def resample_block(
     step: int,
     *,
     share: float = 1.0,
+    spread: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Latent tensors whose block z_t has moved towards a new one of the prior p(z_t | a).
 
     What the block has beyond the prior's mean turns by a share of a right angle towards what a new one has,
     cos(share * pi / 2) * old + sin(share * pi / 2) * new. A block that was drawn from the prior is, at every share,
-    distributed as the prior is; on the straight line between both it would come too near to the mean.
+    distributed as the prior is, with one ``spread``; on the straight line between both it would come too near to the
+    mean.
 
     Args:
         model: a conditional method.
@@ -36,6 +38,7 @@ def resample_block(
         attributes: (B, N) in {-1, +1}.
         step: t, counted from 1.
         share: 0 leaves the block as it is, 1 draws it again.
+        spread: factor of the new block's deviation from the prior's mean.
         generator: of the noise; on the CPU.
 
     Returns:
@@ -50,7 +53,7 @@ def resample_block(
     with _held_still(model):
         attributes = attributes.to(_device_of(model))
         mean = model.prior(attributes)[0].float().cpu()[:, channels]
-        drawn = model.draw(attributes, generator=generator).float().cpu()[:, channels]
+        drawn = model.draw(attributes, truncation=spread, generator=generator).float().cpu()[:, channels]
     moved = latents.cpu().clone()
     turned = math.cos(share * math.pi / 2) * (moved[:, channels] - mean)
     moved[:, channels] = mean + turned + math.sin(share * math.pi / 2) * (drawn - mean)

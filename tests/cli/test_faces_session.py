@@ -70,6 +70,12 @@ def test_spread_narrows_the_draws(maker):
     torch.testing.assert_close(latents(session), model.prior(attributes(session))[0].detach())
 
 
+def test_spread_narrows_the_variants_too(maker, picked):
+    variants = maker.resample(picked, 3, share=1.0, spread=0.0)
+    mean = maker.model.prior(attributes(variants))[0].detach()
+    torch.testing.assert_close(latents(variants)[:, 4:6], mean[:, 4:6])
+
+
 def test_contradictions_are_noticed(make):
     maker = make(attribute_names=("Bald", "Bangs", "Wavy_Hair", "No_Beard", "Goatee"))
     session = maker.propose(Session(), {0: 1, 1: 1, 3: 1, 4: 1})

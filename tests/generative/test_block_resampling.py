@@ -40,6 +40,13 @@ def test_a_third_of_the_way_is_thirty_degrees(toy):
     torch.testing.assert_close(moved[:, 6:], expected[:, 6:])
 
 
+def test_spread_is_of_the_newly_drawn_block(toy):
+    latents = draw_latents_of(toy, ATTRIBUTES, seeded(1))
+    moved = resample_block(toy, latents, ATTRIBUTES, 2, spread=0.5, generator=seeded(2))
+    expected = toy.draw(ATTRIBUTES, truncation=0.5, generator=seeded(2)).detach()
+    torch.testing.assert_close(moved[:, 2:4], expected[:, 2:4])
+
+
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
 def test_a_moved_block_is_distributed_as_the_prior(toy, share):
     attributes = ATTRIBUTES[:1].expand(4000, -1)
