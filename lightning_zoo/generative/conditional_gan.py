@@ -32,22 +32,23 @@ BATCHES: dict[str, tuple[Pair, ...]] = {
 class ConditionalGAN(AttributeConditioned, AdversarialAutoencoder):
     """Conditional GAN of 64x64 images by attributes and noise, trained with mismatched pairs; without an encoder.
 
-    `encode` gives the features of the discriminator's trunk.
+    `encode` gives the features of the discriminator's trunk. Nothing was published of its settings; the defaults are
+    those of cVAE-GAN on CelebA where it has them.
 
     Args:
         attribute_names: which of the data's attributes the images are drawn by; default the forty of CelebA.
         image_channels: of the images.
         base_channels: b; every width is a multiple of it, up to 8 b.
         latent_channels: C; the noise has 16 C values, seen as (C, 4, 4).
-        discriminator_batch: "thirds" of real, generated and mismatched pairs (thesis), or "quarters": half real
-            (the released weights).
-        adversarial_loss: "bce" (published) or "hinge".
-        accuracy_limit: the discriminator is not updated above it; 1 (released) always updates.
+        discriminator_batch: "thirds" of real, generated and mismatched pairs (thesis), or "quarters": half real,
+            a quarter generated and a quarter mismatched.
+        adversarial_loss: "bce" (as cVAE-GAN) or "hinge".
+        accuracy_limit: the discriminator is not updated above it; 1 always updates.
         warm_up: updates of the discriminator's head in the first 30 batches have small learning rates.
-        gradient_penalty: gamma of R1; 0 (published) has none.
+        gradient_penalty: gamma of R1; 0 has none.
         spectral: spectral normalisation of the discriminator.
         dropout: of the discriminator.
-        averaging_decay: of the running average of the weights that samples are made with; null (published) has none.
+        averaging_decay: of the running average of the weights that samples are made with; null has none.
         norm_momentum: weight of a batch in the running statistics of batch normalisation.
         channels_last: memory format of the networks.
         learning_rate: of the generator, as published for cVAE-GAN; the discriminator's is half of it.

@@ -32,7 +32,9 @@ from lightning_zoo.step_logging import logs_now
 
 
 class ConditionalVAE(AttributeConditioned, Loadable, L.LightningModule):
-    """Conditional VAE of 64x64 images by attributes, without adversary; the defaults are the released ones for CelebA.
+    """Conditional VAE of 64x64 images by attributes, without adversary.
+
+    Nothing was published of its settings; the defaults are those of cVAE-GAN on CelebA.
 
     Args:
         attribute_names: which of the data's attributes the images are drawn by; default the forty of CelebA.
