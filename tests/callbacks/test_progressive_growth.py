@@ -220,6 +220,23 @@ def test_new_weights_are_those_of_the_first_process(toy, monkeypatch):
     fit_two_processes(toy)
 
 
+def test_two_processes_go_on_in_the_fade(toy, tmp_path):
+    def run(name, **options):
+        strategy = DDPStrategy(process_group_backend="gloo", start_method="fork")
+        folder = {"default_root_dir": tmp_path / name, "enable_checkpointing": True, "max_epochs": 4}
+        callbacks = [ProgressiveGrowth((16,), 1, 2), LastCheckpoint(every_n_train_steps=2), ExactResume()]
+        fit(toy, *callbacks, strategy=strategy, devices=2, **folder, **options)
+        return tmp_path / name / "checkpoints/last.ckpt"
+
+    last = run("stopped", max_steps=2 * (2 * BATCHES + 1))
+    fade = torch.load(last, weights_only=True)["state_dict"]["encoder.fade"]
+    assert float(fade) == 0.5
+    ended, whole = (torch.load(path, weights_only=True) for path in (run("stopped", ckpt_path=last), run("whole")))
+    assert ended["global_step"] == whole["global_step"] == 2 * 4 * BATCHES
+    assert ended["state_dict"].keys() == whole["state_dict"].keys()
+    assert all(torch.equal(value, whole["state_dict"][name]) for name, value in ended["state_dict"].items())
+
+
 @pytest.mark.parametrize(
     ("growth", "options", "message"),
     [
