@@ -82,6 +82,8 @@ def test_training_is_steps_on_whole_videos(monkeypatch):
     first, second = ([video for part in seen[n : n + 3] for video in part.videos.unique().tolist()] for n in (0, 3))
     assert sorted(first) == sorted(second) == list(range(8))
     assert first != second
+    torch.testing.assert_close(trained.scales["statics"].mean, examples.statics.mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(trained.scales["dynamics"].mean, examples.dynamics.mean(0), rtol=1e-4, atol=1e-5)
     again = train_classifier(examples, protocol)
     assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), again.parameters(), strict=True))
 

@@ -34,12 +34,14 @@ class TwoClips(MovingSquares):
 
 
 def test_the_pooled_head_is_a_mean_and_one_layer():
-    module, clips = classifier(class_names=CLASSES).eval(), moving_squares(3)
+    module = classifier(class_names=CLASSES, frame_size=32).eval()
+    clips = moving_squares(3, size=32)  # so that the fourth stage has four places
     assert {name for name, _ in module.named_parameters() if not name.startswith("network.0.")} == {
         "classes.weight",
         "classes.bias",
     }
     stage = module.network[0]((clips / 255).transpose(1, 2))
+    assert stage.shape == (3, 16, 1, 2, 2)
     pooled = torch.stack([clip.flatten(1).mean(1) for clip in stage])
     assert module.encode(clips).shape == (3, module.feature_size) == (3, 16)
     torch.testing.assert_close(module.features(clips)["features"], pooled)
