@@ -123,6 +123,8 @@ def test_reconstructions_are_frames(pixels):
     assert 0 <= drawn.min() < drawn.max() <= 1
     raw = module.decoder(module.encode(clips))
     torch.testing.assert_close(drawn, raw if pixels == "unit" else (raw + 1) / 2)
+    module.decoder[-2].bias.data -= 5
+    assert (module.decoder(module.encode(clips)).min() < 0) == (pixels == "signed")
     assert module.features(clips)["features"].shape == module(clips).shape == (2, 6)
 
 
