@@ -237,7 +237,7 @@ class ZooCLI(LightningCLI):
 
 
 def next_command(model: Any) -> str | None:
-    """What to do with a trained method: look at its samples, retrieve clips, or else probe; None for a judge of images."""
+    """What to do with a trained method: look at samples, retrieve clips, or else probe; None for a judge of images."""
     if callable(getattr(model, "sample", None)):
         return "sample"
     if hasattr(model, "frame_shape"):

@@ -43,7 +43,15 @@ SMALL_NETWORKS = {
 def config_of(method):
     stem = lightning_zoo.METHODS[method].rpartition(".")[2]
     short = stem if stem == "vae_gan" else stem.removesuffix("_gan")
-    names = (f"{stem}_pong", stem, f"{short}_atari", f"{short}_mnist", f"{stem}_celeba", f"{short}_celeba", f"{stem}_moving_mnist")
+    names = (
+        f"{stem}_pong",
+        stem,
+        f"{short}_atari",
+        f"{short}_mnist",
+        f"{stem}_celeba",
+        f"{short}_celeba",
+        f"{stem}_moving_mnist",
+    )
     # The density model and the GAN of channel recurrency have the first word of their configs in common.
     names = ("crvae_mnist",) if method == "CRVAE" else names
     found = [CONFIGS / f"{name}.yaml" for name in names if (CONFIGS / f"{name}.yaml").is_file()]
