@@ -55,9 +55,9 @@ class Protocol:
 
     num_classes: int
     by: Parts = "both"
-    epochs: int = 200
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.1
+    epochs: int = 100
+    learning_rate: float = 1e-2
+    weight_decay: float = 0.01
     hidden_size: int = 128
     batch_size: int = 32
     seed: int = 0
