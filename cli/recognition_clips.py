@@ -29,25 +29,6 @@ class Recognized:
     places: list[tuple[Split, int]]
 
 
-class InOrder:
-    """A DataModule whose training clips are all there are, in order, where it can serve these.
-
-    Args:
-        data: a DataModule of clips.
-    """
-
-    def __init__(self, data: Any) -> None:
-        self.data = data
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.data, name)
-
-    def train_dataloader(self) -> Any:
-        """All training clips that do not overlap; of clips that are drawn without end, those of the first epoch."""
-        whole = getattr(self.data, "clips_dataloader", None)
-        return self.data.train_dataloader() if whole is None else whole("train")
-
-
 class _Whole:
     """A video method whose S and P are one feature, so that each clip is encoded once."""
 
@@ -74,7 +55,7 @@ def collected(
     size, seen = model.feature_size, set[int]()
     kept: list[tuple[Tensor, ...]] = []
     for split in splits:
-        facts = facts_of([_Whole(model)], ["whole"], InOrder(data), split, number)
+        facts = facts_of([_Whole(model)], ["whole"], data, split, number)
         if facts.labels is None:
             raise UsageError(f"{type(data).__name__} has videos without a class, which cannot be recognized")
         actors = facts.videos.new_full((len(facts.videos),), -1) if facts.actors is None else facts.actors
@@ -96,6 +77,7 @@ def frames_of(model: Any, data: Any, split: Any, number: int | None) -> tuple[Te
     from lightning_zoo.video.clips import to_pixels
 
     from .image_data import batches_of
+    from .video_data import InOrder
 
     kept: list[tuple[Tensor, Tensor]] = []
     for batch in batches_of(InOrder(data), split, number):
@@ -115,6 +97,6 @@ def middle_frames(data: Any, found: Recognized, rows: list[int]) -> Tensor:
     frames: dict[int, Tensor] = {}
     for split in {found.places[row][0] for row in rows}:
         of_split = [row for row in rows if found.places[row][0] == split]
-        clips = clips_at(InOrder(data), split, [found.places[row][1] for row in of_split])
+        clips = clips_at(data, split, [found.places[row][1] for row in of_split])
         frames |= dict(zip(of_split, clips[:, clips.shape[1] // 2], strict=True))
     return torch.stack([frames[row] for row in rows])

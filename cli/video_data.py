@@ -35,6 +35,25 @@ class ClipFacts:
     actors: Tensor | None
 
 
+class InOrder:
+    """A DataModule whose training clips are all there are, in order, where it can serve these.
+
+    Args:
+        data: a DataModule of clips.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.data, name)
+
+    def train_dataloader(self) -> Any:
+        """All training clips that do not overlap; of clips that are drawn without end, those of the first epoch."""
+        whole = getattr(self.data, "clips_dataloader", None)
+        return self.data.train_dataloader() if whole is None else whole("train")
+
+
 def load_video(path: Path, device: str, command: str, *needs: str) -> Any:
     """The video method of a checkpoint, in evaluation mode, on a device.
 
@@ -88,7 +107,7 @@ def clips_of(data: Any, split: Split, number: int | None = None) -> Tensor:
     """
     import torch
 
-    return torch.cat([batch["clips"] for batch in batches_of(data, split, number)])
+    return torch.cat([batch["clips"] for batch in batches_of(InOrder(data), split, number)])
 
 
 def clips_at(data: Any, split: Split, rows: Sequence[int]) -> Tensor:
@@ -97,7 +116,7 @@ def clips_at(data: Any, split: Split, rows: Sequence[int]) -> Tensor:
 
     wanted, first = set(rows), 0
     found: dict[int, Tensor] = {}
-    for batch in batches_of(data, split, max(wanted) + 1):
+    for batch in batches_of(InOrder(data), split, max(wanted) + 1):
         clips = batch["clips"]
         found |= {row: clips[row - first].clone() for row in wanted if first <= row < first + len(clips)}
         first += len(clips)
@@ -117,7 +136,7 @@ def facts_of(models: Sequence[Any], features: Sequence[str], data: Any, split: S
     import torch
 
     kept: list[dict[str, Tensor]] = []
-    for batch in batches_of(data, split, number):
+    for batch in batches_of(InOrder(data), split, number):
         known = ("videos", "labels", "keypoints")
         made: dict[str, Tensor] = {name: batch[name].cpu() for name in known if name in batch}
         for place, values in enumerate(_features(models, features, batch["clips"])):
