@@ -35,6 +35,10 @@ FIT = {
     "crvae_celeba": [*GAN, "--trainer.callbacks=LastCheckpoint"],
     "acvae_celeba": [*GAN, "--trainer.max_epochs=2"],
     "attribute_classifier_celeba": ["--model.base_channels=2", "--data.batch_size=4"],
+    "statics_dynamics_moving_mnist": [
+        *("--model.base_channels=2", "--model.channels=4", "--model.hidden_size=8", "--data.batch_size=4"),
+        *("--data.num_train=16", "--data.num_val=8", "--data.num_test=8"),
+    ],
     "crvae_mnist": ["--model.base_channels=2", "--data.batch_size=4", "--data.num_val=8"],
 }
 OTHERS = {
@@ -47,6 +51,10 @@ OTHERS = {
     "attention": [],
     "attributes": ["--num_images=4", "--device=cpu"],
     "faces": ["--device=cpu"],
+    "statics": ["--num_clips=2", "--device=cpu"],
+    "swap": ["--num_clips=2", "--device=cpu"],
+    "retrieve": ["--num_shown=1", "--device=cpu"],
+    "recognize": ["--epochs=2", "--device=cpu"],
     "score": ["--num_images=4", "--device=cpu"],
     "test": ["--model.num_draws=2", "--data.num_val=8", "--data.batch_size=4", "--trainer.limit_test_batches=1"],
 }
@@ -100,6 +108,7 @@ def test_command(command, workplace, recordings, mnist_files, monkeypatch, capsy
         "score": "frechet",
         "faces": "page of ACVAEGAN",
         "attributes": "attributes.csv",
+        "recognize": "frame",
     }
     assert expected.get(words[0], ".png") in output
 
