@@ -88,7 +88,10 @@ def attribute_column(model: Any, name: str | None) -> int:
 
     if name is None:
         raise UsageError(f"--mode attribute needs --attribute: which turns, such as {model.attribute_names[0]}")
-    named = parse_attributes([name], model.attribute_names).nonzero()[:, 0].tolist()
+    try:
+        named = parse_attributes([name], model.attribute_names).nonzero()[:, 0].tolist()
+    except UsageError as error:
+        raise UsageError(str(error).replace("--attributes:", "--attribute:", 1)) from error
     if len(named) != 1:
         raise UsageError(f"--attribute {name!r} names {len(named)} attributes.{nearest(name, model.attribute_names)}")
     return named[0]

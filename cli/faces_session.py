@@ -19,6 +19,10 @@ REMEMBERED = 50
 """Steps that can be taken back."""
 
 
+VISIBLE = 2.0
+"""Levels of 255 that a picture changes by on average where people see that it does."""
+
+
 @dataclass(frozen=True, eq=False)
 class Face:
     """One face.
@@ -194,9 +198,10 @@ class FaceMaker:
         return names
 
     def gentle_block(self) -> int:
-        """Of the blocks that change the picture at all, the one in the middle, counted from 1."""
+        """Of the blocks that change the picture visibly the one in the middle, counted from 1; else the strongest."""
         order = sorted(range(len(self.effects)), key=self.effects.__getitem__)
-        return order[(len(order) - 1) // 2] + 1
+        seen = [block for block in order if self.effects[block] >= VISIBLE] or order[-1:]
+        return seen[(len(seen) - 1) // 2] + 1
 
     def _elsewhere(self, code: Code) -> str:
         """A sentence for a code that another checkpoint drew, such as the same method before it grew."""

@@ -131,7 +131,7 @@ def batches_of(data: Any, split: Split, number: int | None = None) -> Iterator[d
         if number is not None and served >= number:
             return
     if number is not None:
-        print(f"The {split} split has {served} images.", file=sys.stderr)
+        print(f"The {split} split has {served} {'clips' if 'clips' in made else 'images'}.", file=sys.stderr)
 
 
 def averaged_down(images: Tensor, image_shape: tuple[int, int, int]) -> Tensor:

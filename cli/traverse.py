@@ -212,6 +212,8 @@ def _judge(
     from .conditional_walks import judge
     from .sample import attribute_rows
 
+    blocks = model.num_steps
+    print(f"Judging {number} faces after each of {blocks} blocks; fewer take less time: --num_judged", flush=True)
     file = target[0] / "emergence.json" if target[1] else target[0].with_suffix(".emergence.json")
     # Combinations as in training, whatever the rows ask for: an attribute that all have can only be seen or not.
     judge(model, logits, attribute_rows(model, [], number, drawn["seed"]), file, drawn)

@@ -144,13 +144,30 @@ class AttributeConditioned(nn.Module):
             attributes = attributes[:, self._columns.to(attributes.device)]
         return self.checked(attributes)
 
+    def named(self, *names: str) -> Tensor:
+        """Attributes (N,): +1 of the named ones, -1 of those with a minus before the name, 0 (unknown) of all others.
+
+        Raises:
+            ValueError: for a name that the method does not have, with the nearest.
+        """
+        attributes = torch.zeros(len(self.attribute_names))
+        for name in names:
+            column = _column(name.removeprefix("-"), list(self.attribute_names), type(self).__name__)
+            attributes[column] = -1 if name.startswith("-") else 1
+        return attributes
+
     def checked(self, attributes: Tensor) -> Tensor:
         """Attributes (B, N) as floats on the method's device.
 
         Raises:
-            ValueError: for another shape.
+            ValueError: for anything but a tensor, or another shape.
         """
         number = len(self.attribute_names)
+        if not isinstance(attributes, Tensor):
+            raise ValueError(
+                f"attributes must be a tensor (B, {number}) of -1 and +1, got {type(attributes).__name__}; `named` "
+                "makes one of names"
+            )
         if attributes.dim() != 2 or attributes.shape[1] != number:
             raise ValueError(f"attributes must be (B, {number}), got {tuple(attributes.shape)}")
         return attributes.to(self.device, torch.float32)
@@ -200,7 +217,8 @@ class AttributeConditioned(nn.Module):
         """
         if attributes is None:
             attributes = self.attribute_bank.cpu()[torch.randint(BANK_SIZE, (num_images,), generator=generator)]
-        attributes = self.checked(attributes.expand(num_images, -1) if attributes.dim() == 1 else attributes)
+        one = isinstance(attributes, Tensor) and attributes.dim() == 1
+        attributes = self.checked(attributes.expand(num_images, -1) if one else attributes)
         if len(attributes) != num_images:
             raise ValueError(
                 f"attributes of {num_images} images must be ({num_images}, N) or (N,), got {tuple(attributes.shape)}"

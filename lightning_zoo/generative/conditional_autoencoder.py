@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from lightning_zoo.checkpoints import class_path, read
+from lightning_zoo.checkpoints import CheckpointError, class_path, read
 from lightning_zoo.generative.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_zoo.generative.adversarial_gradients import Judging, Pair, SampleWeights
 from lightning_zoo.generative.adversarial_steps import draw_gaussian, joint_step
@@ -158,7 +159,10 @@ class ConditionalAdversarialAutoencoder(Growing, AttributeConditioned, Adversari
         return signed.contiguous(memory_format=torch.channels_last) if self.hparams.channels_last else signed
 
     def _take_weights(self, path: str) -> None:
-        checkpoint = read(Path(path))
+        try:
+            checkpoint = read(Path(path))
+        except CheckpointError as error:
+            raise CheckpointError(f"initial_weights: {error}") from error
         written = (class_path(checkpoint) or type(self).__name__).rpartition(".")[2]
         if written not in [cls.__name__ for cls in type(self).__mro__]:
             raise ValueError(f"initial_weights: {path} is of {written}, not of {type(self).__name__}")
@@ -186,6 +190,7 @@ class ConditionalAdversarialAutoencoder(Growing, AttributeConditioned, Adversari
             raise ValueError(f"initial_weights: {path} does not fit {type(self).__name__}: {wrong[0]}")
         if self.averaged is not None and any(name.startswith("averaged.") for name in missing):
             self.averaged.module.load_state_dict(self.autoencoder.state_dict())
+        rank_zero_info(f"Begins with the weights of {path}, of {self.image_size}x{self.image_size} pixels.")
 
 
 def _plain(value: Any) -> Any:

@@ -275,9 +275,12 @@ def test_without_recurrency_the_only_block_is_the_whole(make):
     assert not (latents(session) == session.current.latent).any()
 
 
-def test_the_gentle_block_is_in_the_middle(maker):
-    maker.effects = [9.0, 1.0, 3.0, 5.0]
-    assert maker.gentle_block() == 3
+@pytest.mark.parametrize(
+    ("effects", "block"), [([9.0, 1.0, 3.0, 5.0], 4), ([0.4, 38.2, 0.3, 12.8], 4), ([0.1, 0.3], 2), ([0.0, 2.0], 2)]
+)
+def test_the_gentle_block_is_in_the_middle_of_those_that_show(maker, effects, block):
+    maker.effects = effects
+    assert maker.gentle_block() == block
 
 
 def test_an_untrained_model_has_nothing_to_fill_in_from(conditional_toy, tmp_path):

@@ -234,3 +234,15 @@ def test_unknown_attributes_are_zeros(method):
     unknown = method.decode(latent)
     assert torch.equal(unknown, method.decode(latent, torch.zeros(2, 4)))
     assert not torch.allclose(unknown, method.decode(latent, torch.ones(2, 4)), atol=1e-6)
+
+
+def test_attributes_by_name():
+    torch.manual_seed(0)
+    model = ConditionalVAE(attribute_names=["Male", "Smiling", "Young"], base_channels=2, latent_channels=8)
+    assert model.named("Smiling", "-Male").tolist() == [-1, 1, 0]
+    with pytest.raises(ValueError, match="ConditionalVAE has no 'Smilling'; the nearest: Smiling"):
+        model.named("Smilling")
+    with pytest.raises(ValueError, match=r"must be a tensor \(B, 3\) of -1 and \+1, got list; `named` makes one"):
+        model.sample(2, attributes=["Smiling"])
+    images = model.eval().sample(2, attributes=model.named("Smiling"))
+    assert images.shape == (2, 3, 64, 64)

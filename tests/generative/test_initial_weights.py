@@ -215,7 +215,7 @@ def test_another_class_is_named(tmp_path, cls):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(CheckpointError, match=r"No checkpoint .*nothing\.ckpt"):
+    with pytest.raises(CheckpointError, match=r"initial_weights: No checkpoint .*nothing\.ckpt"):
         begun(tmp_path / "nothing.ckpt")
 
 
