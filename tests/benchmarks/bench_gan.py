@@ -56,7 +56,8 @@ def overhead(name: str, make: Callable, batches: Iterable, step: Callable) -> Re
             lightning.append(_with_lightning(make()[0], batches, folder))
             bare.append(_without_lightning(lambda batch: step(module, batch, optimizers), batches))
     ratio = median(a / b for a, b in zip(lightning, bare, strict=True))
-    detail = f"with Lightning {median(lightning):.2f} s, bare loop {median(bare):.2f} s per step of {BATCH} images"
+    size = len(next(iter(next(iter(batches)).values())))
+    detail = f"with Lightning {median(lightning):.2f} s, bare loop {median(bare):.2f} s per step of {size}"
     return Result(f"{name}: a training step against the bare loop", ratio, "x", 1.05, False, detail)
 
 
