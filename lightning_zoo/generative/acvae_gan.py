@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_zoo.generative.attribute_conditioning import CELEBA_ATTRIBUTES
 from lightning_zoo.generative.conditional_autoencoder import (
     ConditionalAdversarialAutoencoder,
     DiscriminatorBatch,
@@ -19,6 +18,7 @@ from lightning_zoo.generative.conditional_recurrence import build_recurrent
 from lightning_zoo.generative.crvae_gan import BLOCK_WEIGHTS, KL_WEIGHTS, per_block
 from lightning_zoo.losses.adversarial import AdversarialLoss
 from lightning_zoo.losses.attention import attention_balance, attention_entropy
+from lightning_zoo.metrics.celeba_attributes import CELEBA_ATTRIBUTES
 from lightning_zoo.networks.attribute_paths import AttendedAttributes, RecurrentPrior
 from lightning_zoo.networks.image_networks import NORM_MOMENTUM
 

@@ -6,7 +6,6 @@ and released code are in this folder's FACES.md.
 
 from collections.abc import Sequence
 
-from lightning_zoo.generative.attribute_conditioning import CELEBA_ATTRIBUTES
 from lightning_zoo.generative.conditional_autoencoder import (
     ConditionalAdversarialAutoencoder,
     DiscriminatorBatch,
@@ -15,6 +14,7 @@ from lightning_zoo.generative.conditional_autoencoder import (
 from lightning_zoo.generative.conditional_recurrence import build_recurrent
 from lightning_zoo.generative.crvae_gan import BLOCK_WEIGHTS, KL_WEIGHTS, per_block
 from lightning_zoo.losses.adversarial import AdversarialLoss
+from lightning_zoo.metrics.celeba_attributes import CELEBA_ATTRIBUTES
 from lightning_zoo.networks.attribute_paths import LinearPrior, RepeatedAttributes
 from lightning_zoo.networks.image_networks import NORM_MOMENTUM
 

@@ -13,11 +13,12 @@ from torch import Tensor
 from lightning_zoo.generative.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_zoo.generative.adversarial_gradients import Judging, Pair, SampleWeights, adversarial_gradients
 from lightning_zoo.generative.adversarial_steps import take_step
-from lightning_zoo.generative.attribute_conditioning import CELEBA_ATTRIBUTES, AttributeConditioned
+from lightning_zoo.generative.attribute_conditioning import AttributeConditioned
 from lightning_zoo.generative.conditional_networks import ConditionalGenerator
 from lightning_zoo.generative.images import images_in, shrink_to, to_signed
 from lightning_zoo.gradients import set_gradients
 from lightning_zoo.losses.adversarial import AdversarialLoss, discriminator_accuracy
+from lightning_zoo.metrics.celeba_attributes import CELEBA_ATTRIBUTES
 from lightning_zoo.networks.attribute_paths import AttributedLinearProjection, RepeatedAttributes
 from lightning_zoo.networks.conditional_discriminator import ConditionalDiscriminator, LinearJoin
 from lightning_zoo.networks.image_networks import NORM_MOMENTUM, ImageDecoder

@@ -15,11 +15,12 @@ from torch.nn import functional as F
 
 from lightning_zoo.checkpoints import Loadable
 from lightning_zoo.generative.adversarial_steps import draw_posterior
-from lightning_zoo.generative.attribute_conditioning import CELEBA_ATTRIBUTES, AttributeConditioned
+from lightning_zoo.generative.attribute_conditioning import AttributeConditioned
 from lightning_zoo.generative.conditional_networks import ConditionalAutoencoder
 from lightning_zoo.generative.images import images_in, shrink_to, to_signed
 from lightning_zoo.generative.rank_noise import seed_by_rank
 from lightning_zoo.losses.vae import gaussian_kl_between
+from lightning_zoo.metrics.celeba_attributes import CELEBA_ATTRIBUTES
 from lightning_zoo.networks.attribute_paths import (
     AttributedLinearPosterior,
     AttributedLinearProjection,

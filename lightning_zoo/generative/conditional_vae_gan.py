@@ -6,7 +6,6 @@ The numbered differences from thesis and released code are in this folder's FACE
 from collections.abc import Sequence
 
 from lightning_zoo.generative.adversarial_gradients import SampleWeights
-from lightning_zoo.generative.attribute_conditioning import CELEBA_ATTRIBUTES
 from lightning_zoo.generative.conditional_autoencoder import (
     ConditionalAdversarialAutoencoder,
     DiscriminatorBatch,
@@ -15,6 +14,7 @@ from lightning_zoo.generative.conditional_autoencoder import (
 from lightning_zoo.generative.conditional_networks import ConditionalAutoencoder
 from lightning_zoo.generative.conditional_recurrence import growing_ends
 from lightning_zoo.losses.adversarial import AdversarialLoss
+from lightning_zoo.metrics.celeba_attributes import CELEBA_ATTRIBUTES
 from lightning_zoo.networks.attribute_paths import (
     AttributedLinearPosterior,
     AttributedLinearProjection,

@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_zoo import ACVAEGAN, ConditionalGAN, ConditionalVAE, load
-from lightning_zoo.generative.attribute_conditioning import BANK_SIZE, CELEBA_ATTRIBUTES, AttributeConditioned
+from lightning_zoo.generative.attribute_conditioning import BANK_SIZE, AttributeConditioned
+from lightning_zoo.metrics.celeba_attributes import CELEBA_ATTRIBUTES
 
 NAMES = ("Bald", "Eyeglasses", "Male", "Smiling")
 SMALL = {"attribute_names": NAMES, "base_channels": 2, "latent_channels": 8}
