@@ -113,6 +113,21 @@ def test_a_pair_is_two_frames_of_the_same_way_within_the_gap(root, rule):
         assert any(4 <= abs(source - target) <= 25 for source in places[0] for target in places[1])
 
 
+def test_training_pairs_go_as_far_apart_as_the_gap_allows(root):
+    """The way is longer than the clip, and all of it is used: most pairs lie beyond what a clip could give."""
+    module, longer = (build(root, num_train=200, num_frames=frames) for frames in (8, 26))
+    pairs = whole(module.train_dataloader())["pairs"]
+    ways = whole(longer.train_dataloader())["clips"]
+    distances = []
+    for pair, way in zip(pairs, ways, strict=True):
+        source, target = ((way == each).flatten(1).all(1).nonzero()[:, 0] for each in pair)
+        if len(source) == len(target) == 1:  # the digits stood nowhere twice
+            distances.append(int((target - source).abs()))
+    assert len(distances) > 100
+    assert max(distances) == 25
+    assert sum(distance > 7 for distance in distances) > len(distances) / 2
+
+
 def test_pairs_do_not_change_a_clip(root):
     module, index = build(root), torch.tensor([5, 2])
     plain, paired = module.clips("train", index), module.clips("train", index, pairs=True)
