@@ -55,7 +55,7 @@ def draw_scenes(
     num_glyphs: int,
     length: int,
     rule: MovementRule,
-    pair_gap: tuple[int, int],
+    pair_gap: tuple[int, int | np.ndarray],
 ) -> Scenes:
     """The scenes of the clips ``index`` (N,), each drawn by a random generator of its own.
 
@@ -69,8 +69,8 @@ def draw_scenes(
         num_glyphs: how many images of digits there are to choose from.
         length: frames L of a scene.
         rule: of the movement.
-        pair_gap: least and largest distance of source and target in frames, each as likely and in either order; one
-            that exceeds the scene becomes L - 1.
+        pair_gap: least and largest distance of source and target in frames, each as likely and in either order; the
+            largest may be one per clip (N,); one that exceeds the scene becomes L - 1.
     """
     place = SPLITS.index(split)
     numbers = np.empty((len(index), _NUMBERS_PER_CLIP))
@@ -160,12 +160,12 @@ PAIR_NAMES = [f"{low} {high}" for low in range(10) for high in range(low, 10)]
 """The 55 pairs of digits in the order of their labels."""
 
 
-def _whole(numbers: np.ndarray, stop: int) -> np.ndarray:
+def _whole(numbers: np.ndarray, stop: int | np.ndarray) -> np.ndarray:
     """Whole numbers 0 to ``stop`` - 1 of numbers in [0, 1)."""
     return (numbers * stop).astype(np.int64)
 
 
-def _frame_pairs(numbers: np.ndarray, length: int, pair_gap: tuple[int, int]) -> np.ndarray:
+def _frame_pairs(numbers: np.ndarray, length: int, pair_gap: tuple[int, int | np.ndarray]) -> np.ndarray:
     """Source and target (N, 2) from numbers (N, 3) in [0, 1): the gap, the place of the earlier one, the order."""
     least, largest = pair_gap
     gap = np.minimum(least + _whole(numbers[:, 0], largest - least + 1), length - 1)

@@ -40,6 +40,8 @@ class MovingMNIST(L.LightningDataModule):
         rule: of the movement, "A" (published) or "B".
         num_frames: T, frames of a clip.
         pair_gap: least and largest distance in frames of the two frames of a pair.
+        pair_gap_epochs: first epochs of training, over which the largest distance grows evenly to that; 0 (published)
+            for none. Far digits share no place, and little training does not find out how to move one onto the other.
         num_train: clips of a training epoch.
         num_val: clips of validation.
         num_test: clips of the test.
@@ -71,6 +73,7 @@ class MovingMNIST(L.LightningDataModule):
         rule: MovementRule = "A",
         num_frames: int = 8,
         pair_gap: tuple[int, int] = (1, 25),
+        pair_gap_epochs: int = 0,
         num_train: int = 10_000,
         num_val: int = 1_000,
         num_test: int = 10_000,
@@ -92,6 +95,11 @@ class MovingMNIST(L.LightningDataModule):
         _check_choice("rule", rule, DIGIT_SIZES)
         if len(pair_gap) != 2 or not 1 <= pair_gap[0] <= pair_gap[1]:
             raise ValueError(f"pair_gap must be (least, largest) with 1 <= least <= largest, got {tuple(pair_gap)}")
+        if pair_gap_epochs < 0 or (pair_gap_epochs and fixed_train):
+            raise ValueError(
+                f"pair_gap_epochs must be at least 0, and 0 with fixed_train=True, got {pair_gap_epochs}: clips that "
+                "are the same in every epoch do not tell which epoch it is"
+            )
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed must be from 0 to {2**32 - 1}, got {seed}")
         self.save_hyperparameters()
@@ -100,6 +108,7 @@ class MovingMNIST(L.LightningDataModule):
         self.rule: MovementRule = rule
         self.num_frames = num_frames
         self.pair_gap = (pair_gap[0], pair_gap[1])
+        self.pair_gap_epochs = pair_gap_epochs
         self.num_clips = {"train": num_train, "val": num_val, "test": num_test}
         self.fixed_train = fixed_train
         self.num_val_digits = num_val_digits
@@ -166,7 +175,7 @@ class MovingMNIST(L.LightningDataModule):
             num_glyphs=len(glyphs.labels),
             length=max(count, self.pair_gap[1] + 1) if pairs else count,
             rule=self.rule,
-            pair_gap=self.pair_gap,
+            pair_gap=(self.pair_gap[0], self._largest_gaps(index)),
         )
         images, digits, places = glyphs.images[scenes.glyphs], glyphs.labels[scenes.glyphs], scenes.positions[:, :count]
         if pairs:
@@ -181,6 +190,13 @@ class MovingMNIST(L.LightningDataModule):
             "keypoints": torch.from_numpy(moving_digits.centres(places[:, :count], self.rule)),
         }
         return batch | ({"pairs": frames[:, count:].contiguous()} if pairs else {})
+
+    def _largest_gaps(self, index: Tensor) -> np.ndarray:
+        """Of the pairs of training clips (N,), by the epoch that shows them."""
+        least, largest = self.pair_gap
+        epoch = index.numpy() // self.num_clips["train"] + 1
+        grown = least + (largest - least) * epoch // max(self.pair_gap_epochs, 1)
+        return np.minimum(grown, largest)
 
     def train_dataloader(self) -> IndexBatches:
         """New clips in every epoch, or the same in another order; a last batch that is not full is left out."""
@@ -218,6 +234,8 @@ class MovingMNIST(L.LightningDataModule):
         digest = hashlib.blake2b(digest_size=16)
         description: dict[str, str | int | float] = {"source": self.name, "rule": self.rule, "drawing": VERSION}
         description |= {"num_frames": self.num_frames, "pair_gap": "{}-{}".format(*self.pair_gap)}
+        if self.pair_gap_epochs:
+            description["pair_gap_epochs"] = self.pair_gap_epochs
         for split, glyphs in self._glyphs.items():
             digest.update(glyphs.images.tobytes() + glyphs.labels.tobytes())
             description |= {f"{split}_clips": self.num_clips[split], f"{split}_digits": len(glyphs.labels)}

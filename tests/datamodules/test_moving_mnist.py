@@ -113,19 +113,32 @@ def test_a_pair_is_two_frames_of_the_same_way_within_the_gap(root, rule):
         assert any(4 <= abs(source - target) <= 25 for source in places[0] for target in places[1])
 
 
-def test_training_pairs_go_as_far_apart_as_the_gap_allows(root):
-    """The way is longer than the clip, and all of it is used: most pairs lie beyond what a clip could give."""
-    module, longer = (build(root, num_train=200, num_frames=frames) for frames in (8, 26))
-    pairs = whole(module.train_dataloader())["pairs"]
-    ways = whole(longer.train_dataloader())["clips"]
+def distances_of_pairs(root, epoch=0, **arguments):
+    """In frames, of the training pairs whose digits stand nowhere twice on their way."""
+    module, longer = (build(root, num_train=200, num_frames=frames, **arguments) for frames in (8, 26))
+    pairs = whole(module.train_dataloader(), epoch)["pairs"]
+    ways = whole(longer.train_dataloader(), epoch)["clips"]
     distances = []
     for pair, way in zip(pairs, ways, strict=True):
         source, target = ((way == each).flatten(1).all(1).nonzero()[:, 0] for each in pair)
-        if len(source) == len(target) == 1:  # the digits stood nowhere twice
+        if len(source) == len(target) == 1:
             distances.append(int((target - source).abs()))
+    return distances
+
+
+def test_training_pairs_go_as_far_apart_as_the_gap_allows(root):
+    """The way is longer than the clip, and all of it is used: most pairs lie beyond what a clip could give."""
+    distances = distances_of_pairs(root)
     assert len(distances) > 100
     assert max(distances) == 25
     assert sum(distance > 7 for distance in distances) > len(distances) / 2
+
+
+@pytest.mark.parametrize(("epoch", "largest"), [(0, 7), (1, 13), (2, 19), (3, 25), (9, 25)])
+def test_the_distance_of_pairs_grows_over_the_first_epochs(root, epoch, largest):
+    distances = distances_of_pairs(root, epoch, pair_gap_epochs=4)
+    assert max(distances) == largest
+    assert set(range(1, largest - 1)) <= set(distances)
 
 
 def test_pairs_do_not_change_a_clip(root):
@@ -225,6 +238,7 @@ def test_small_digits_are_split_in_like_shares_and_lie_as_mnists_do():
 
 def test_fingerprints_tell_what_is_served(root):
     kinds = [{}, {"rule": "B"}, {"num_frames": 5}, {"pair_gap": (1, 5)}, {"fixed_train": True}, {"num_val_digits": 9}]
+    kinds.append({"pair_gap_epochs": 3})
     fingerprints = [tuple(build(root, **kind).fingerprint.items()) for kind in kinds]
     assert len(set(fingerprints)) == len(kinds)
     assert build(root).fingerprint == dict(fingerprints[0])
@@ -254,6 +268,8 @@ def test_rule_b_shows_the_digits_enlarged(root):
         ({"pair_gap": (0, 5)}, r"pair_gap must be .* got \(0, 5\)"),
         ({"pair_gap": (6, 5)}, r"pair_gap must be .* got \(6, 5\)"),
         ({"pair_gap": (1, 2, 3)}, r"pair_gap must be .* got \(1, 2, 3\)"),
+        ({"pair_gap_epochs": -1}, "pair_gap_epochs must be at least 0, .* got -1"),
+        ({"pair_gap_epochs": 3, "fixed_train": True}, "pair_gap_epochs must be .* 0 with fixed_train=True, got 3"),
         ({"seed": -1}, "seed must be from 0 to 4294967295, got -1"),
         ({"seed": 2**32}, "seed must be from 0"),
     ],
