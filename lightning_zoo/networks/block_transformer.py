@@ -71,17 +71,21 @@ class BlockTransformer(nn.Module):
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Affine parameters (B, K, 2, 3) that warp `source` onto `target`, both (B, c, h, w)."""
-        if self.sees_all_channels:
-            seen = [torch.cat([source, target], 1)] * self.num_blocks
-        else:
-            pairs = zip(source.chunk(self.num_blocks, 1), target.chunk(self.num_blocks, 1), strict=True)
-            seen = [torch.cat(pair, 1) for pair in pairs]
-        found = [network(each) for network, each in zip(self.localisation, seen, strict=True)]
-        parameters = torch.stack(found, 1).float()
+        # Half precision would round the parameters to steps of some hundredths of a cell.
+        with torch.autocast(source.device.type, enabled=False):
+            seen = self._seen(source.float(), target.float())
+            parameters = torch.stack([net(each) for net, each in zip(self.localisation, seen, strict=True)], 1)
         if self.bounded:
             identity = parameters.new_tensor(IDENTITY)
             parameters = identity + torch.tanh(parameters - identity)
         return parameters.unflatten(2, (2, 3))
+
+    def _seen(self, source: Tensor, target: Tensor) -> list[Tensor]:
+        """What each localisation network looks at, (B, 2 c / K, h, w) or (B, 2 c, h, w)."""
+        if self.sees_all_channels:
+            return [torch.cat([source, target], 1)] * self.num_blocks
+        pairs = zip(source.chunk(self.num_blocks, 1), target.chunk(self.num_blocks, 1), strict=True)
+        return [torch.cat(pair, 1) for pair in pairs]
 
     def warp(self, features: Tensor, parameters: Tensor) -> Tensor:
         """Feature maps (B, c, h, w), each block moved by its affine parameters (B, K, 2, 3); in float32.

@@ -3,10 +3,10 @@
 from torch import Tensor, nn
 
 from lightning_zoo.networks.frame_autoencoder import Pixels
-from lightning_zoo.networks.video_encoder import size_after
+from lightning_zoo.networks.video_encoder import ClipLayers, size_after
 
 
-class VideoDecoder(nn.Sequential):
+class VideoDecoder(ClipLayers):
     """Features (B, D) to clips (B, T, C, H, W).
 
     Args:
@@ -47,8 +47,7 @@ class VideoDecoder(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Clips (B, T, C, H, W) of features (B, D)."""
-        clips: Tensor = super().forward(features)
-        return clips.transpose(1, 2)
+        return super().forward(features).transpose(1, 2)
 
 
 def _enlarged(inputs: int, outputs: int, size: tuple[int, ...]) -> list[nn.Module]:

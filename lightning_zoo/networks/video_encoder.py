@@ -7,6 +7,7 @@ has the published size of S for frames of 64, 96 and 128 pixels: a total stride 
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.video.resnet import BasicBlock, Conv3DSimple
 
@@ -14,7 +15,24 @@ STAGE_STRIDES = (1, 2, 2, 2)
 """Of the four stages, in time and space."""
 
 
-class VideoTrunk(nn.Sequential):
+class ClipLayers(nn.Sequential):
+    """Layers with 3D convolutions, on a CPU in float32 under autocast too.
+
+    There, the bfloat16 gradient of a 3D convolution's weights reads memory that nobody wrote (seen with torch 2.15).
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The layers one after the other."""
+        outputs: Tensor
+        if inputs.device.type != "cpu":
+            outputs = super().forward(inputs)
+            return outputs
+        with torch.autocast("cpu", enabled=False):
+            outputs = super().forward(inputs.float())
+        return outputs
+
+
+class VideoTrunk(ClipLayers):
     """Stem and first stages of r3d_18: clips (B, C, T, H, W) to (B, 4 b, T / 4, H / 8, W / 8) after three.
 
     Args:
@@ -35,16 +53,14 @@ class VideoTrunk(nn.Sequential):
         self.out_channels = base_channels << (num_stages - 1)
 
 
-def video_stage(base_channels: int, number: int) -> nn.Sequential:
+def video_stage(base_channels: int, number: int) -> ClipLayers:
     """Stage `number`, counted from 0: two basic blocks, the first with stride 2 but in stage 0."""
     width, stride = base_channels << number, STAGE_STRIDES[number]
     inputs = base_channels << max(number - 1, 0)
     shortcut = None
     if stride != 1:
         shortcut = nn.Sequential(nn.Conv3d(inputs, width, 1, stride, bias=False), nn.BatchNorm3d(width))
-    return nn.Sequential(
-        BasicBlock(inputs, width, Conv3DSimple, stride, shortcut), BasicBlock(width, width, Conv3DSimple)
-    )
+    return ClipLayers(BasicBlock(inputs, width, Conv3DSimple, stride, shortcut), BasicBlock(width, width, Conv3DSimple))
 
 
 def initialise_as_video(network: nn.Module) -> None:

@@ -132,14 +132,16 @@ def test_blocks_come_to_differ():
     assert (first - second).abs().max() > 1e-3
 
 
-def test_warps_are_in_float32_under_autocast():
+@pytest.mark.parametrize("sees_all_channels", [False, True])
+def test_warps_are_in_float32_under_autocast(sees_all_channels):
     torch.manual_seed(0)
-    network = shaken(BlockTransformer(4, 2, (8, 8)))
+    network = shaken(BlockTransformer(4, 2, (8, 8), sees_all_channels=sees_all_channels))
     source, target = random(2, 4, 8, 8).bfloat16(), random(2, 4, 8, 8, seed=1).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         parameters = network(source, target)
         moved = network.warp(source, parameters)
     assert parameters.dtype == moved.dtype == torch.float32
+    assert (parameters - network(source.float(), target.float())).abs().max().item() == 0
     assert (moved - network.warp(source.float(), parameters)).abs().max().item() == 0
 
 

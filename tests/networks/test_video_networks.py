@@ -233,3 +233,14 @@ def test_whole_clips_are_drawn(size):
     with torch.device("meta"):
         clips = VideoDecoder(32, (3, size, size), 8)(torch.empty(2, 32))
     assert clips.shape == (2, 8, 3, size, size)
+
+
+def test_3d_convolutions_on_a_cpu_are_in_float32_under_autocast():
+    """Their bfloat16 gradients there hold whatever the memory held before, not a number at worst."""
+    torch.manual_seed(0)
+    clips, code = torch.rand(2, 1, 8, 16, 16), torch.rand(2, 5)
+    for network, inputs in ((VideoTrunk(1, 2, 4), clips), (VideoDecoder(5, (1, 16, 16), 8, base_channels=2), code)):
+        network.eval()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = network(inputs.bfloat16())
+        assert torch.equal(found, network(inputs.bfloat16().float()))
