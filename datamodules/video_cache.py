@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock
@@ -127,7 +128,7 @@ def build_cache(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            if not _is_complete(path):
+            if not is_complete(path):
                 _build(items, decode, path, recipe, bad_videos, num_workers or os.cpu_count() or 1, progress)
     except OSError as error:
         raise DataError(
@@ -142,7 +143,7 @@ def open_cache(path: Path, bad_videos: BadVideos = "error") -> VideoCache:
     Raises:
         DataError: if it is not there or damaged, or lacks videos although ``bad_videos`` is "error".
     """
-    if not _is_complete(path):
+    if not is_complete(path):
         raise DataError(f"{path} does not exist: run prepare_data, as fit does, to decode the videos")
     try:
         frames = np.load(path, mmap_mode="r")
@@ -152,14 +153,15 @@ def open_cache(path: Path, bad_videos: BadVideos = "error") -> VideoCache:
             items, starts, lengths = index["items"], index["starts"], index["lengths"]
         if frames.dtype != np.uint8 or len(frames) != description["num_frames"] or lengths.sum() != len(frames):
             raise ValueError(f"{frames.dtype} {frames.shape}")
-    except (OSError, ValueError, EOFError, KeyError) as error:
+        skipped = description.pop("skipped")
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise DataError(f"{path} is damaged ({error}): delete it to decode the videos again") from error
-    skipped = description.pop("skipped")
     _check(skipped, bad_videos)
     return VideoCache(path, frames, items, starts, lengths, keypoints, description, skipped)
 
 
-def _is_complete(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
+    """Whether all files of a cache are there."""
     return all(path.with_suffix(suffix).is_file() for suffix in (".npz", ".json", ".npy"))
 
 

@@ -132,16 +132,19 @@ class VideoData(L.LightningDataModule):
         raise NotImplementedError
 
     def prepare_data(self) -> None:
-        """Decode all videos, unless that was done before, and say what was counted."""
+        """Decode all videos, unless that was done before; says so, and where a terminal shows it, how far it is."""
         from rich.progress import Progress
 
         items = self._list()
+        path = self._cache_path(items)
+        if not video_cache.is_complete(path):
+            rank_zero_info(f"{self.name}: decoding {len(items):,} videos, once, into {path}")
         with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
             task = progress.add_task(f"decoding {self.name}", total=len(items))
             video_cache.build_cache(
                 items,
                 self.decode,
-                self._cache_path(items),
+                path,
                 recipe=self.recipe,
                 bad_videos=self.bad_videos,
                 num_workers=self.num_workers,

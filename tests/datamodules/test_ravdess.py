@@ -13,6 +13,7 @@ from video_files import FACE, talking_face, write_openface, write_video
 from datamodules import RAVDESS, face_landmarks
 from datamodules.errors import DataError
 from datamodules.ravdess import EMOTIONS, FOLDS, parse_name
+from datamodules.video_clips import mirror
 
 SOME = [2, 3, 10]
 
@@ -111,6 +112,16 @@ def test_clips_hold_upright_faces_of_one_size_and_their_landmarks(faces):
     assert abs(centres[known, :2].mean((0, 1))[0] - 63.5) < 1, "in the middle"
 
 
+def test_in_a_mirror_the_landmarks_stay_on_the_face(faces):
+    data = build(faces)
+    seen = mirror(next(iter(data.test_dataloader())), torch.tensor([True]), data.keypoint_mirror)
+    centres, points = feature_centres(seen["clips"][0]), seen["keypoints"][0].numpy()
+    known = [0, 1, 4, 5, 6, 7]
+    assert (centres[known, 0, 0] > centres[known, 1, 0]).all(), "the white eye is on the right now"
+    assert abs(points[known][:, 42:48].mean(1) - centres[known, 0]).max() < 1
+    assert abs(points[known][:, 36:42].mean(1) - centres[known, 1]).max() < 1
+
+
 def test_one_square_per_video_lets_the_head_move(faces):
     data = build(faces, alignment="video")
     batch = next(iter(data.test_dataloader()))
@@ -157,6 +168,17 @@ def test_speech_and_song_are_chosen(tmp_path):
         assert [name[3:5] for name in build(tmp_path, channel=channel).video_names] == [code] * 3
 
 
+def test_every_video_has_the_landmarks_of_its_own_trial(tmp_path):
+    write(tmp_path, trials_of(SOME), number=30)
+    write(tmp_path, trials_of(SOME, channel="02"), number=30, modality="02", scale=0.4)
+    assert {item.beside.stem[3:] for item in RAVDESS(root=str(tmp_path), actors=SOME).list_videos()} == {
+        *trials_of(SOME)
+    }, "songs are there as videos alone"
+    items = RAVDESS(root=str(tmp_path), actors=SOME, modality="video_only").list_videos()
+    assert [item.beside.stem[3:] for item in items] == trials_of(SOME, channel="02")
+    assert [item.name[3:] for item in items] == trials_of(SOME, channel="02")
+
+
 def test_zip_files_are_read(tmp_path, faces):
     with (
         ZipFile(tmp_path / "Video_Speech_Actors.zip", "w") as videos,
@@ -200,6 +222,9 @@ def test_landmarks_that_do_not_fit_are_named(tmp_path):
     _, landmarks = talking_face(36)
     write_openface(table, landmarks[:33])
     assert not next(iter(build(tmp_path).test_dataloader()))["keypoints"][0, 0].isnan().any()
+    write_openface(table, landmarks[:27])
+    with pytest.raises(DataError, match=r"02\.csv has no landmarks for the last 9 frames of its video"):
+        build(tmp_path)
     write_openface(table, landmarks[:20])
     with pytest.raises(DataError, match=r"03-01-01-01-02\.csv has no landmarks for the last 15 frames of its video"):
         build(tmp_path)
@@ -214,6 +239,44 @@ def test_landmarks_that_do_not_fit_are_named(tmp_path):
         build(tmp_path)
 
 
+def test_frames_after_the_last_landmarks_have_none(tmp_path):
+    write(tmp_path, trials_of(SOME), number=48)
+    _, landmarks = talking_face(48)
+    write_openface(tmp_path / "tracking" / "01-01-03-01-01-01-02.csv", landmarks[:40])
+    batches = list(build(tmp_path).test_dataloader())
+    unknown = np.concatenate([batch["keypoints"][0].isnan().all(-1).all(-1) for batch in batches])
+    assert np.flatnonzero(unknown).tolist() == [14, 15]
+    assert int(batches[1]["clips"][0, -1].max()) > 200, "a face, cut out where it was last seen"
+
+
+def test_tables_of_openface_are_read_by_frame_and_believed_when_sure(tmp_path):
+    _, landmarks = talking_face(6)
+    write_openface(tmp_path / "a.csv", landmarks, lost=[1])
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    lines[3] = lines[3].replace("0.9800", "0.2000")  # success, but hardly sure
+    lines[4] = lines[4].replace("0.9800, 1,", "0.9800, 0,")  # sure, but no success
+    del lines[5]  # frame 5 is missing
+    (tmp_path / "a.csv").write_text("\n".join([*lines, "", ""]))
+    read = face_landmarks.read_openface(tmp_path / "a.csv")
+    assert np.flatnonzero(~np.isnan(read).any((1, 2))).tolist() == [0, 5]
+    assert np.allclose(read[[0, 5]], landmarks[[0, 5]], atol=1e-3)
+    for number in ("0", "100000"):
+        (tmp_path / "b.csv").write_text("\n".join([lines[0], lines[1], number + lines[1][1:]]))
+        with pytest.raises(DataError, match=rf"b\.csv: frames .*{number}.* in 2 rows"):
+            face_landmarks.read_openface(tmp_path / "b.csv")
+
+
+def test_lost_faces_are_sought_between_their_neighbours():
+    """A face that moves and turns evenly is found again where it went on."""
+    centres = np.arange(8)[:, None] * [4.0, -1.0] + 50
+    halves = np.arange(8)[:, None] * [1.0, 2.0] + 20
+    holes = face_landmarks.Squares(centres.copy(), halves.copy())
+    for part in holes:
+        part[[2, 3, 6]] = np.nan
+    for part, expected in zip(face_landmarks.filled(holes), (centres, halves), strict=True):
+        assert np.allclose(part, expected)
+
+
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(DataError, match=r"RAVDESS: Video_Speech_Actor_01\.zip is missing .*0 videos, 0 tables"):
         build(tmp_path)
@@ -226,11 +289,13 @@ def test_what_is_missing_is_named(tmp_path):
 
 
 def test_unknown_files_are_counted(tmp_path, faces):
-    write(tmp_path, trials_of(SOME), number=24)
+    write(tmp_path, trials_of([*SOME, 4]), number=24)
     for name in ("readme.txt", "01-01-03-01-01-01-02.avi", "overlay.mp4"):
         (tmp_path / name).write_text("x")
     (tmp_path / "03-01-03-01-01-01-02.mp4").write_text("sound alone")
-    assert build(tmp_path).fingerprint["unknown_files_ignored"] == 3
+    data = build(tmp_path)
+    assert data.fingerprint["unknown_files_ignored"] == 3
+    assert data.fingerprint["videos_of_other_actors_left_out"] == 1
 
 
 def test_videos_too_short_for_a_clip_are_named(tmp_path):

@@ -1,7 +1,9 @@
 """The cache of frames: what is written comes back, nothing incomplete is kept, bad videos are errors or counted."""
 
 import json
+import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -85,17 +87,64 @@ def test_of_two_at_once_one_decodes(tmp_path):
 
     def decode(item):
         calls.append(item)
+        if len(calls) == 1:
+            second.start()
+            time.sleep(0.2)  # it would begin to decode if nothing held it up
         return frames_for(item, False)
 
-    threads = [
-        threading.Thread(target=video_cache.build_cache, args=(items, decode, path), kwargs={"recipe": "none"})
-        for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    second = threading.Thread(target=video_cache.build_cache, args=(items, decode, path), kwargs={"recipe": "none"})
+    video_cache.build_cache(items, decode, path, recipe="none", num_workers=1)
+    second.join()
     assert len(calls) == 6
+
+
+def test_progress_counts_good_and_bad_videos(tmp_path):
+    done = []
+    build(tmp_path, [3, 4, 5], bad=["1_4.avi"], bad_videos="skip", progress=done.append)
+    assert sum(done) == 3
+
+
+def test_nothing_has_its_final_name_before_all_is_written(tmp_path, monkeypatch):
+    items = listed(tmp_path, [3] * 9)
+    path = video_cache.cache_path(items, "none", tmp_path / "cache", "toy")
+    written = (".npz", ".json", ".npy")
+
+    def decode(item):
+        assert not any(path.with_suffix(suffix).exists() for suffix in written)
+        return frames_for(item, False)
+
+    video_cache.build_cache(items, decode, path, recipe="none", num_workers=1)
+    assert all(path.with_suffix(suffix).exists() for suffix in written)
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2])
+def test_a_run_that_ends_between_two_renames_leaves_no_cache(tmp_path, monkeypatch, moved):
+    left, replace = [moved], os.replace
+
+    def interrupted(source, target):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, [3, 4])
+    monkeypatch.undo()
+    assert not list((tmp_path / "cache").glob("*.npy")), "the frames get their name last"
+    _, path = build(tmp_path, [3, 4])
+    assert video_cache.open_cache(path).lengths.tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json", ".npy"])
+def test_a_cache_that_lost_a_file_is_made_again(tmp_path, suffix):
+    _, path = build(tmp_path, [3, 4])
+    path.with_suffix(suffix).unlink()
+    path.with_suffix(".npy.partial").write_bytes(b"of a run that was killed")
+    with pytest.raises(DataError, match="does not exist: run prepare_data"):
+        video_cache.open_cache(path)
+    build(tmp_path, [3, 4])
+    assert video_cache.open_cache(path).lengths.tolist() == [3, 4]
 
 
 def test_a_bad_video_is_an_error_that_leaves_nothing(tmp_path):
@@ -126,7 +175,7 @@ def test_other_errors_leave_nothing_either(tmp_path):
     assert not path.exists()
 
 
-def test_what_decides_the_content_decides_the_name(tmp_path):
+def test_what_decides_the_content_decides_the_name(tmp_path, monkeypatch):
     items = listed(tmp_path, [3, 4])
     name = video_cache.cache_path(items, "none", tmp_path, "toy")
     assert video_cache.cache_path(items, "none", tmp_path, "toy") == name
@@ -135,11 +184,19 @@ def test_what_decides_the_content_decides_the_name(tmp_path):
         video_cache.cache_path(items, "other crop", tmp_path, "toy"),
         video_cache.cache_path(items[:1], "none", tmp_path, "toy"),
         video_cache.cache_path([items[0], items[1]._replace(label=3)], "none", tmp_path, "toy"),
-        video_cache.cache_path([items[0]._replace(beside=items[1].source), items[1]], "none", tmp_path, "toy"),
+        video_cache.cache_path([items[0], items[1]._replace(actor="ida")], "none", tmp_path, "toy"),
+        video_cache.cache_path([items[0], items[1]._replace(name="another")], "none", tmp_path, "toy"),
     ]
-    items[0].source.write_bytes(bytes(100))
-    others.append(video_cache.cache_path(items, "none", tmp_path, "toy"))
-    assert len({name, *others}) == 6
+    for beside in ("a.csv", "b.csv"):
+        (tmp_path / beside).write_bytes(bytes(7))
+        annotated = [items[0]._replace(beside=tmp_path / beside), items[1]]
+        others.append(video_cache.cache_path(annotated, "none", tmp_path, "toy"))
+    for changed in (annotated[0].beside, items[0].source):
+        changed.write_bytes(bytes(100))
+        others.append(video_cache.cache_path(annotated, "none", tmp_path, "toy"))
+    monkeypatch.setattr(video_cache, "VERSION", video_cache.VERSION + 1)
+    others.append(video_cache.cache_path(annotated, "none", tmp_path, "toy"))
+    assert len({name, *others}) == len(others) + 1
 
 
 def test_a_cache_that_is_missing_or_damaged_is_named(tmp_path):
@@ -152,8 +209,23 @@ def test_a_cache_that_is_missing_or_damaged_is_named(tmp_path):
         video_cache.open_cache(path)
     path.write_bytes(whole)
     description = json.loads(path.with_suffix(".json").read_text())
-    path.with_suffix(".json").write_text(json.dumps(description | {"num_frames": 6}))
+    index = path.with_suffix(".npz").read_bytes()
+    without = {name: value for name, value in description.items() if name != "skipped"}
+    for text in (json.dumps(description | {"num_frames": 6}), json.dumps(without), "{}", "[", ""):
+        path.with_suffix(".json").write_text(text)
+        with pytest.raises(DataError, match="is damaged .*delete it"):
+            video_cache.open_cache(path)
+    path.with_suffix(".json").write_text(json.dumps(description))
+    for part in (b"", index[:100], index[:-40], b"PK" + index[:50]):
+        path.with_suffix(".npz").write_bytes(part)
+        with pytest.raises(DataError, match="is damaged .*delete it"):
+            video_cache.open_cache(path)
+    np.savez(path.with_suffix(".npz"), items=[0, 1], starts=[0, 3], lengths=[3, 5])
     with pytest.raises(DataError, match="is damaged .*delete it"):
+        video_cache.open_cache(path)
+    path.with_suffix(".npz").write_bytes(index)
+    np.save(path, np.zeros((7, 3, 4, 5), np.float32))
+    with pytest.raises(DataError, match="is damaged .*float32"):
         video_cache.open_cache(path)
 
 

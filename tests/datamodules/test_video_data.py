@@ -1,5 +1,8 @@
 """What all video datasets share: batches, orders, splits, mirrors, resuming and cutting over processes."""
 
+import inspect
+from types import SimpleNamespace
+
 import lightning as L
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
+from datamodules import RAVDESS, ClipFolder, Weizmann
 from datamodules.errors import DataError
 from datamodules.video_cache import DecodedVideo, VideoItem
 from datamodules.video_clips import mirror
@@ -181,6 +185,44 @@ def test_bad_videos_are_named_or_left_out_and_counted(tmp_path):
 def test_batches_larger_than_the_videos_are_told(tmp_path):
     with pytest.raises(DataError, match=r"batch of 7 clips .* there are 6: lower --data\.batch_size"):
         ready(tmp_path, batch_size=7).train_dataloader()
+
+
+def test_batches_count_over_all_processes(tmp_path):
+    data = ready(tmp_path, batch_size=4)
+    data.trainer = SimpleNamespace(world_size=2, global_rank=0)
+    with pytest.raises(DataError, match=r"batch of 8 clips \(batch_size=4, over all processes\) .* there are 6"):
+        data.train_dataloader()
+
+
+def test_what_was_done_and_counted_is_said(tmp_path, caplog):
+    caplog.set_level("INFO")
+    lengths = {"train": [8, 7, 0, 3, 20], "test": [9]}
+    data = ready(tmp_path, lengths, bad_videos="skip")
+    assert f"tables: decoding 6 videos, once, into {data.cache_folder}" in caplog.text
+    assert "tables: 3 videos; 1 bad videos skipped, 2 videos too short" in caplog.text
+    caplog.clear()
+    ready(tmp_path, lengths, bad_videos="skip")
+    assert "decoding" not in caplog.text
+
+
+@pytest.mark.parametrize("dataset", [Weizmann, RAVDESS, ClipFolder])
+def test_every_dataset_hands_on_what_all_have(dataset, tmp_path):
+    given = {
+        "image_size": 32, "batch_size": 3, "num_frames": 5, "clips_per_video": 7, "pair_gap": (2, 9), "flip": False,
+        "bad_videos": "skip", "num_workers": 2, "seed": 13,
+    }  # fmt: skip
+    data = dataset(root=str(tmp_path), cache=str(tmp_path / "elsewhere"), **given)
+    shared = inspect.signature(VideoData.__init__).parameters.keys() - {"self", "root", "cache"}
+    assert shared == given.keys()
+    assert {name: getattr(data, name) for name in given} == given
+    assert (data.root, data.cache_folder) == (tmp_path, tmp_path / "elsewhere")
+    assert dataset(root=str(tmp_path)).cache_folder == tmp_path / "cache"
+    assert set(given) <= set(data.hparams)
+    assert sorted(data.keypoint_mirror) == list(range(len(data.keypoint_names or [])))
+
+
+def test_the_published_distances_of_pairs():
+    assert (Weizmann().pair_gap, RAVDESS().pair_gap) == ((1, 25), (5, 25))
 
 
 def test_loaders_before_setup_are_told(tmp_path):

@@ -2,11 +2,13 @@
 
 import pickle
 import string
+from itertools import product
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import scipy.io
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from video_files import walker, write_video
@@ -35,7 +37,8 @@ def test_other_names_are_refused(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["daria_sit.avi", "bob_walk.avi", "daria_walk3.avi", "xdaria_walk.avi", "daria_walk.mp4"]
+    "name",
+    ["daria_sit.avi", "bob_walk.avi", "daria_walk3.avi", "daria_wave12.avi", "xdaria_walk.avi", "daria_walk.mp4"],
 )
 def test_near_misses_are_refused(name):
     assert parse_name(name) is None
@@ -106,6 +109,23 @@ def test_splits_are_by_actor(tmp_path):
         build(tmp_path, actors=None)
 
 
+def test_every_published_file_is_listed_with_its_action_and_actor(tmp_path):
+    """Nine actors with ten actions; lena does three of them twice, which makes 93 files."""
+    twice = {("lena", action) for action in ("run", "skip", "walk")}
+    for actor, action in product(ACTORS, ACTIONS):
+        for take in ("1", "2") if (actor, action) in twice else ("",):
+            (tmp_path / f"{actor}_{action}{take}.avi").touch()
+    data = Weizmann(root=str(tmp_path))
+    items = data.list_videos()
+    assert len({item.name for item in items}) == len(items) == 93
+    split_of = {"daria": "test", "shahar": "val"}
+    for item in items:
+        actor, action = item.name.split("_")
+        named = action if action in ("wave1", "wave2") else action.rstrip("12")
+        assert (item.actor, data.class_names[item.label]) == (actor, named)
+        assert item.split == split_of.get(actor, "train")
+
+
 @pytest.mark.parametrize("given_masks", [True, False])
 def test_the_window_follows_the_walker_and_pixels_are_the_originals(tmp_path, given_masks):
     write(tmp_path, [f"{actor}_walk" for actor in SOME], number=50, masks={} if given_masks else None)
@@ -140,6 +160,26 @@ def test_frames_without_a_person_are_cut_off_at_both_ends(tmp_path):
     assert (first == COLOUR).all(-1).sum() == masks[np.flatnonzero(seen)[0]].sum()
 
 
+def test_somebody_who_rests_most_of_the_time_is_not_taken_for_absent(tmp_path):
+    frames, masks = walker(45, start=40)
+    resting = np.concatenate([frames[:15], frames[14:15].repeat(60, 0)])
+    for actor in SOME:
+        write_video(tmp_path / f"{actor}_walk.avi", resting)
+    assert build(tmp_path).fingerprint["test_clips"] == len(resting) // 8
+    fields = {f"{actor}_walk": np.moveaxis(masks[:45] & (np.arange(45) < 16)[:, None, None], 0, 2) for actor in SOME}
+    for actor in SOME:
+        write_video(tmp_path / f"{actor}_walk.avi", frames)
+    scipy.io.savemat(tmp_path / MASKS, {"original_masks": fields, "aligned_masks": fields})
+    assert build(tmp_path).fingerprint["test_clips"] == 2, "the file's silhouettes are believed"
+
+
+def test_each_crop_has_a_cache_of_its_own(tmp_path):
+    write(tmp_path, [f"{actor}_walk" for actor in SOME], masks={})
+    person, centre = (build(tmp_path, crop=crop) for crop in ("person", "center"))
+    first, second = (next(iter(data.test_dataloader()))["clips"] for data in (person, centre))
+    assert not torch.equal(first, second)
+
+
 def test_the_central_square_stays_while_the_person_moves(tmp_path):
     write(tmp_path, [f"{actor}_walk" for actor in SOME], number=60, masks={})
     _, masks = walker(60)
@@ -161,6 +201,9 @@ def test_silhouettes_of_another_length_are_replaced_and_counted(tmp_path):
     write(tmp_path, [f"{actor}_walk" for actor in SOME], masks=wrong)
     data = build(tmp_path)
     assert data.fingerprint["videos_with_silhouettes_by_the_median_over_time"] == 1
+    wrong = {"daria_walk": np.ones((180, 144, 40), bool)}
+    write(tmp_path, [f"{actor}_walk" for actor in SOME], masks=wrong)
+    assert build(tmp_path).fingerprint["videos_with_silhouettes_by_the_median_over_time"] == 1
     (tmp_path / MASKS).write_bytes(b"no struct")
     with pytest.raises(DataError, match=r"classification_masks\.mat holds no struct original_masks"):
         build(tmp_path)
