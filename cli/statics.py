@@ -44,23 +44,14 @@ def statics(
     target, folder = destination(output, path, f"statics_{split}")
     if folder:
         raise UsageError(f"--output {output}: name a PNG file")
-    model = load_video(path, device, "draw statics", "decode_statics", "warp", "swap")
+    model = load_video(path, device, "draw statics", "decode_statics", "strips")
     with mistakes(), torch.no_grad():
         clips = clips_of(video_data_of(path, root), split, num_clips).to(model.device)
-        seen = model.decode_statics(model.statics(clips))[:, None]
-        unit = clips.float() / 255
-        three = [
-            torch.cat([first, rest], 1)
-            for first, rest in (
-                (torch.ones_like(seen), unit),
-                (seen, model.warp(clips)),
-                (seen, model.swap(clips, clips)),
-            )
-        ]
-    error = (three[1][:, 1:] - unit).square().mean(), (three[2][:, 1:] - unit).square().mean()
+        pictures = model.strips(clips).float().cpu()
+    frames, warped, drawn = pictures[:, :, 1:].unbind(1)
+    error = (warped - frames).square().mean(), (drawn - frames).square().mean()
     print(f"Mean squared error per pixel: warped statics {error[0]:.4f}, drawn frames {error[1]:.4f}")
     print(
         "Rows: frames; statics, then warped onto each frame; statics, then drawn with each frame's dynamics; and so on"
     )
-    rows = [clip for place in range(len(clips)) for clip in (part[place] for part in three)]
-    write_grid(target, strips(rows), path, log)
+    write_grid(target, strips(pictures.flatten(0, 1)), path, log)

@@ -94,7 +94,7 @@ class SampleGrid(Callback):
             for name, draw in grids.items():
                 file = Path(run) / FOLDER / f"{name}_epoch{trainer.current_epoch:04d}.png"
                 write_png(file, draw())
-                _log_artifact(trainer, file)
+                log_artifact(trainer, file)
 
     def _samples(self, module: Any) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
@@ -120,7 +120,7 @@ class SampleGrid(Callback):
         text = "".join(lines)
         if not file.is_file() or file.read_text() != text:
             write_whole(file, text)
-            _log_artifact(trainer, file)
+            log_artifact(trainer, file)
 
 
 @contextmanager
@@ -197,7 +197,8 @@ def writes_now(trainer: L.Trainer) -> bool:
     return trainer.is_global_zero and not trainer.sanity_checking and not trainer.fast_dev_run  # type: ignore[attr-defined]
 
 
-def _log_artifact(trainer: L.Trainer, file: Path) -> None:
+def log_artifact(trainer: L.Trainer, file: Path) -> None:
+    """Add a picture to the MLflow run, if there is one."""
     for logger in trainer.loggers:
         if isinstance(logger, MLFlowLogger):
             logger.experiment.log_artifact(logger.run_id, str(file), FOLDER)

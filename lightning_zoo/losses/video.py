@@ -45,7 +45,7 @@ def contrastive_prediction(
     if contrast == "normalized":
         queries, keys = F.normalize(queries, dim=1) / temperature, F.normalize(keys, dim=1)
     elif contrast == "standardized":
-        mean, deviation = keys.mean(0), keys.std(0).clamp_min(torch.finfo(keys.dtype).eps)
+        mean, deviation = keys.mean(0), keys.std(0, correction=0).clamp_min(torch.finfo(keys.dtype).eps)
         queries, keys = (queries - mean) / deviation, (keys - mean) / deviation
     logits = pair_logits(queries, keys)
     return infonce(logits, first_positive=first), matching_accuracy(logits.detach(), first_positive=first)

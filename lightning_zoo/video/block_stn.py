@@ -74,12 +74,13 @@ class BlockSTN(Loadable, L.LightningModule):
         """Features s, flat (B, D), of frames (B, C, H, W), uint8 or in [0, 1]."""
         return self.transformer.encode(to_pixels(frames, self.frame_shape, self.hparams["pixels"])).flatten(1)
 
-    @torch.no_grad()
     def warp(self, sources: Tensor, targets: Tensor) -> Tensor:
-        """Frames `sources` warped onto `targets`, all (B, C, H, W); uint8 or in [0, 1], out in [0, 1]."""
-        pixels = self.hparams["pixels"]
-        pair = [self.transformer.encode(to_pixels(each, self.frame_shape, pixels)) for each in (sources, targets)]
-        return from_pixels(self.transformer.decode(self.transformer.warped(*pair)), pixels)
+        """Frames `sources` warped onto `targets`, all (..., C, H, W); uint8 or in [0, 1], out in [0, 1]."""
+        return warp(self.transformer, sources, targets, self.frame_shape, self.hparams["pixels"])
+
+    def strips(self, clips: Tensor) -> Tensor:
+        """Rows of pictures, as `transformer_strips`."""
+        return transformer_strips(self.transformer, clips, self.frame_shape, self.hparams["pixels"])
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Eq. 7.2 on "pairs" (B, 2, C, H, W): source and target."""
@@ -134,6 +135,23 @@ def transformer_of(given: Mapping[str, Any]) -> InterFrameTransformer:
         bounded=given["bounded"],
         padding=given["padding"],
     )
+
+
+@torch.no_grad()
+def warp(
+    network: InterFrameTransformer, sources: Tensor, targets: Tensor, frame_shape: tuple[int, int, int], pixels: Pixels
+) -> Tensor:
+    """Frames `sources` warped onto `targets`, all (..., C, H, W); uint8 or in [0, 1], out in [0, 1]."""
+    pair = [network.encode(to_pixels(each, frame_shape, pixels)) for each in (sources, targets)]
+    return from_pixels(network.decode(network.warped(*pair)), pixels)
+
+
+def transformer_strips(
+    network: InterFrameTransformer, clips: Tensor, frame_shape: tuple[int, int, int], pixels: Pixels
+) -> Tensor:
+    """Of clips (B, T, C, H, W) two rows (B, 2, T, C, H, W) in [0, 1]: frames, and the first one warped onto each."""
+    warped = warp(network, clips[:, :1].expand_as(clips), clips, frame_shape, pixels)
+    return torch.stack([to_pixels(clips, frame_shape, "unit"), warped], 1)
 
 
 def pair_losses(

@@ -13,7 +13,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from lightning_zoo.checkpoints import Loadable, read
+from lightning_zoo.checkpoints import CheckpointError, Loadable, read
 from lightning_zoo.gradients import average_gradients, set_gradients
 from lightning_zoo.losses.video import Contrast, Reduction, contrastive_prediction, frame_error
 from lightning_zoo.networks.batch_statistics import average_batch_statistics
@@ -21,7 +21,7 @@ from lightning_zoo.networks.frame_autoencoder import Pixels
 from lightning_zoo.networks.frame_dynamics import Feedback
 from lightning_zoo.networks.statics_dynamics import Decomposition, StaticsDynamicsNetworks, best_frame
 from lightning_zoo.step_logging import logs_now
-from lightning_zoo.video.block_stn import pair_losses, transformer_of
+from lightning_zoo.video.block_stn import pair_losses, transformer_of, transformer_strips
 from lightning_zoo.video.clips import check_clips, ends_of, from_pixels, to_pixels
 from lightning_zoo.video.hyperparameters import check_hyperparameters
 
@@ -164,6 +164,21 @@ class StaticsDynamics(Loadable, L.LightningModule):
         p = self.frame_dynamics(dynamics_of, self.statics(dynamics_of))
         return self.decode(p, self.statics(statics_of))
 
+    @torch.no_grad()
+    def strips(self, clips: Tensor) -> Tensor:
+        """What clips (B, T, C, H, W) are taken apart into: three rows (B, 3, T + 1, C, H, W) in [0, 1].
+
+        Frames behind a white one; S, then S warped onto each; S, then drawn from S and each p. In a run's first phase
+        there are two, as `transformer_strips`.
+        """
+        if self._in_first_phase():
+            return transformer_strips(self.transformer, clips, self.frame_shape, self.hparams["pixels"])
+        frames = to_pixels(clips, self.frame_shape, "unit")
+        found = self._decomposed(clips)
+        seen = self.decode_statics(found.statics)[:, None]
+        rows = [(torch.ones_like(seen), frames), (seen, self._shown(found.warped)), (seen, self._shown(found.frames))]
+        return torch.stack([torch.cat(row, 1) for row in rows], 1)
+
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """One step of BlockSTN on "pairs" (B, 2, C, H, W), or of all others on "clips" (B, T, C, H, W)."""
         logs = logs_now(self)
@@ -272,9 +287,12 @@ class StaticsDynamics(Loadable, L.LightningModule):
         """Take the transformer of a checkpoint of BlockSTN or of this method.
 
         Raises:
-            ValueError: if it has none, or one of other shapes.
+            ValueError: if the file cannot be read, has none, or one of other shapes.
         """
-        weights = read(Path(path))["state_dict"]
+        try:
+            weights = read(Path(path))["state_dict"]
+        except CheckpointError as error:
+            raise ValueError(f"transformer_path: {error}") from error
         found = {name.removeprefix("transformer."): w for name, w in weights.items() if name.startswith("transformer.")}
         if not found:
             raise ValueError(f"transformer_path: {path} holds no BlockSTN")
@@ -287,8 +305,7 @@ class StaticsDynamics(Loadable, L.LightningModule):
 
     def _evaluate(self, batch: dict[str, Tensor], stage: str) -> None:
         clips = self._pixels(batch["clips"])
-        # Outside of a run all checkpoints are of epoch 0.
-        if stage == "val" and self.transforming and self.trainer.state.fn == "fit":
+        if stage == "val" and self._in_first_phase():
             _, terms = pair_losses(self.transformer, ends_of(clips), self.hparams)
             terms = {f"transformer_{name}": value for name, value in terms.items()}
         else:
@@ -296,6 +313,10 @@ class StaticsDynamics(Loadable, L.LightningModule):
         self.log_dict(
             {f"{stage}/{name}": value for name, value in terms.items()}, sync_dist=True, batch_size=len(clips)
         )
+
+    def _in_first_phase(self) -> bool:
+        # Outside of a run all checkpoints are of epoch 0.
+        return bool(self.transforming and self._trainer is not None and self._trainer.state.fn == "fit")
 
     def _warming_up(self) -> bool:
         given = self.hparams

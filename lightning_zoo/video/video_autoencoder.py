@@ -76,6 +76,10 @@ class VideoAutoencoder(Loadable, L.LightningModule):
         """Clips (B, T, C, H, W) in [0, 1]."""
         return from_pixels(self.decoder(self.encode(clips)), self.hparams["pixels"])
 
+    def strips(self, clips: Tensor) -> Tensor:
+        """Of clips two rows (B, 2, T, C, H, W) in [0, 1]: frames, and what was drawn from their features."""
+        return torch.stack([to_pixels(clips, self.frame_shape, "unit"), self.reconstruct(clips)], 1)
+
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Squared error of "clips" (B, T, C, H, W)."""
         loss = self._loss(batch)

@@ -47,7 +47,7 @@ def slow_scores(predicted, targets, contrast, temperature):
     batch, steps, _ = targets.shape
     everything = torch.stack([targets[clip, step] for clip in range(batch) for step in range(steps)])
     mean = sum(everything) / len(everything)
-    deviation = (sum((each - mean) ** 2 for each in everything) / (len(everything) - 1)).sqrt()
+    deviation = (sum((each - mean) ** 2 for each in everything) / len(everything)).sqrt()
 
     def score(place, other):
         query, key = predicted[place], targets[other]
@@ -143,3 +143,12 @@ def test_two_processes_are_one_on_the_joint_batch(tmp_path):
         # DDP takes the mean over processes of what each has for the weights behind its own predictions.
         together = torch.cat([first[contrast][2], second[contrast][2]]) / 2
         torch.testing.assert_close(together, torch.autograd.grad(loss, predicted)[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 3, 4)])
+def test_a_component_that_never_changes_tells_nothing(shape):
+    targets = random(*shape).detach()
+    targets[..., 0] = 2.0
+    loss, _ = contrastive_prediction(random(*shape, seed=1), targets, "standardized")
+    without, _ = contrastive_prediction(random(*shape, seed=1)[..., 1:], targets[..., 1:], "standardized")
+    torch.testing.assert_close(loss, without)

@@ -7,7 +7,6 @@ from video_toy import DECOMPOSITION, TRANSFORMER, MovingSquares, changed, copied
 
 from lightning_zoo.callbacks.best_checkpoint import LastCheckpoint
 from lightning_zoo.callbacks.exact_resume import ExactResume
-from lightning_zoo.checkpoints import CheckpointError
 from lightning_zoo.video.block_stn import BlockSTN, pair_losses
 from lightning_zoo.video.statics_dynamics import StaticsDynamics
 from lightning_zoo.video.video_autoencoder import VideoAutoencoder
@@ -230,7 +229,7 @@ def test_a_resumed_run_does_not_read_the_transformer_again(block_stn, tmp_path):
     fitted(resumed, max_epochs=2, limit_val_batches=0, ckpt_path=tmp_path / "half.ckpt")
     assert changed(copied(begun.transformer), copied(resumed.transformer)) == set()
     trainer().validate(made(transformer_path=str(path)), MovingSquares(), verbose=False)
-    with pytest.raises(CheckpointError, match=r"No checkpoint .*block\.ckpt"):
+    with pytest.raises(ValueError, match=r"^transformer_path: No checkpoint .*block\.ckpt"):
         fitted(made(transformer_path=str(path)))
 
 
