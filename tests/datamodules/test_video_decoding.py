@@ -75,6 +75,21 @@ def test_a_video_that_breaks_off_is_named(tmp_path):
             list(frames_of(tmp_path / "cut.avi"))
 
 
+@pytest.mark.parametrize(("declared", "good"), [(20, True), (19, True), (22, True), (30, False)])
+def test_a_few_frames_miscounted_are_no_damage(tmp_path, declared, good):
+    write_video(tmp_path / "a.avi", noise(20))
+    whole = bytearray((tmp_path / "a.avi").read_bytes())
+    length = whole.index(b"strh") + 8 + 32  # the stream's header, after its name and size: dwLength
+    assert int.from_bytes(whole[length : length + 4], "little") == 20
+    whole[length : length + 4] = declared.to_bytes(4, "little")
+    (tmp_path / "a.avi").write_bytes(whole)
+    if good:
+        assert len(list(frames_of(tmp_path / "a.avi"))) == 20
+    else:
+        with pytest.raises(DataError, match=r"a\.avi is damaged: 20 of its 30 frames decode"):
+            list(frames_of(tmp_path / "a.avi"))
+
+
 def test_damage_in_the_middle_is_named(tmp_path):
     write_video(tmp_path / "a.avi", noise(30))
     broken = bytearray((tmp_path / "a.avi").read_bytes())

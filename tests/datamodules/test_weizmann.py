@@ -271,6 +271,13 @@ def test_keypoints_of_a_silhouette_by_hand():
     assert np.isnan(silhouettes.keypoints_of(mask)[1]).all()
 
 
+def test_in_a_mirror_left_points_are_right_ones():
+    data = Weizmann()
+    for name, other in zip(data.keypoint_names, data.keypoint_mirror, strict=True):
+        turned = name.replace("left", "LEFT").replace("right", "left").replace("LEFT", "right")
+        assert data.keypoint_names[other] == turned
+
+
 def test_keypoints_of_a_mirrored_silhouette_are_those_of_the_mirror_table():
     _, masks = walker(12, start=40)
     points = silhouettes.keypoints_of(masks)
