@@ -67,13 +67,13 @@ def test_every_frame_comes_back_at_its_place(tmp_path_factory, lengths, workers,
 
 
 def test_the_index_tells_names_labels_and_actors(tmp_path):
-    items = listed(tmp_path, [3, 4], label=7, actor="ida")
+    items = [*listed(tmp_path, [3, 4], label=7, actor="ida"), *listed(tmp_path, [5])]
     path = video_cache.cache_path(items, "none", tmp_path, "toy")
     video_cache.build_cache(items, lambda item: frames_for(item, False), path, recipe="none")
     with np.load(path.with_suffix(".npz")) as index:
-        assert index["names"].tolist() == ["0_3.avi", "1_4.avi"]
-        assert index["labels"].tolist() == [7, 7]
-        assert index["actors"].tolist() == ["ida", "ida"]
+        assert index["names"].tolist() == ["0_3.avi", "1_4.avi", "0_5.avi"]
+        assert index["labels"].tolist() == [7, 7, -1], "none is no class"
+        assert index["actors"].tolist() == ["ida", "ida", ""]
 
 
 def test_decoding_happens_once(tmp_path):

@@ -147,7 +147,8 @@ def test_the_fingerprint_tells_splits_apart_but_not_runs(tmp_path):
         for lengths in (LENGTHS, LENGTHS, {"train": [8, 20], "test": [30, 33]}, {"train": [8, 20, 30], "test": [33]})
     ]
     assert hashes[0] == hashes[1]
-    assert len(set(hashes)) == 3
+    hashes.append(ready(tmp_path, num_frames=4).fingerprint["hash"])
+    assert len(set(hashes)) == 4
 
 
 def test_all_splits_share_one_cache(tmp_path):
@@ -322,6 +323,16 @@ def test_only_training_clips_are_mirrored(tmp_path, flip):
     assert len(mirrored) == 2 * 60
     assert (35 < sum(mirrored) < 85) if flip else not any(mirrored)
     assert not any(turned for _, turned in module.seen["val"] + module.seen["test"])
+
+
+def test_mirrors_are_drawn_by_the_seed_alone(tmp_path):
+    drawn = []
+    for process, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(process)
+        module = Recorder()
+        trainer(max_epochs=1).fit(module, datamodule=Tables(root=str(tmp_path), clips_per_video=10, seed=seed))
+        drawn.append([turned for _, turned in module.seen["train"]])
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_a_resumed_run_sees_the_clips_it_had_not_seen(tmp_path):
