@@ -6,7 +6,8 @@ its reducer is never armed: a step computes the gradients of exactly the paramet
 averages them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -62,3 +63,15 @@ def clamp_gradients(parameters: Iterable[nn.Parameter], limit: float) -> None:
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad.clamp_(-limit, limit)
+
+
+@contextmanager
+def held(network: nn.Module) -> Iterator[None]:
+    """Within it, gradients go through the network and not to its weights, for which no activation is kept then."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    try:
+        network.requires_grad_(False)
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad = True

@@ -5,7 +5,7 @@ import torch
 import torch.multiprocessing as mp
 from torch import nn
 
-from lightning_zoo.gradients import average_gradients, clamp_gradients, set_gradients
+from lightning_zoo.gradients import average_gradients, clamp_gradients, held, set_gradients
 
 
 def test_set_gradients_equals_backward_and_replaces_what_was_there():
@@ -94,3 +94,14 @@ def test_two_processes_get_the_mean(tmp_path):
             assert (got is None) == (mean is None)
             if mean is not None:
                 torch.testing.assert_close(got, mean)
+
+
+def test_a_held_network_passes_gradients_and_takes_none():
+    network, inputs = nn.Linear(2, 3), torch.ones(1, 2, requires_grad=True)
+    network.bias.requires_grad = False
+    with held(network):
+        outputs = network(inputs).sum()
+    outputs.backward()
+    assert network.weight.grad is None
+    torch.testing.assert_close(inputs.grad, network.weight.sum(0, keepdim=True))
+    assert (network.weight.requires_grad, network.bias.requires_grad) == (True, False)

@@ -94,7 +94,7 @@ class BlockTransformer(nn.Module):
         translation of 2 / w moves the content one cell to the left.
         """
         batch, channels, height, width = features.shape
-        # Half precision would misplace samples by up to a third of a cell.
+        # Half precision would misplace samples by some hundredths of a cell.
         with torch.autocast(features.device.type, enabled=False):
             blocks = features.float().reshape(batch * self.num_blocks, channels // self.num_blocks, height, width)
             shape = [len(blocks), 1, height, width]

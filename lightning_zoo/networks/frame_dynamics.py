@@ -34,7 +34,7 @@ class FrameDynamicsEncoder(nn.Module):
         )
 
     def forward(self, frames: Tensor, statics: Tensor) -> Tensor:
-        """P (B, d) of frames (B, C, H, W) and statics (B, c, h, w)."""
+        """Dynamics p (B, d) of frames (B, C, H, W) and statics (B, c, h, w)."""
         p: Tensor = self.layers(torch.cat([self.frames(frames), statics], 1))
         return p
 

@@ -39,7 +39,7 @@ class InterFrameTransformer(nn.Module):
         self.decoder = FrameDecoder(frame_channels, channels, pixels)
 
     def encode(self, frames: Tensor) -> Tensor:
-        """S (..., c, h, w) of frames (..., C, H, W), eq. 7.1."""
+        """Features s (..., c, h, w) of frames (..., C, H, W), eq. 7.1."""
         features: Tensor = self.encoder(frames.flatten(0, -4))
         return features.unflatten(0, frames.shape[:-3])
 

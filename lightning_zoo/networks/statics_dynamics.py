@@ -92,12 +92,12 @@ class StaticsDynamicsNetworks(nn.Module):
         return Decomposition(statics, dynamics, features, warped, p, frames, predicted)
 
     def frame_dynamics(self, clips: Tensor, statics: Tensor) -> Tensor:
-        """P (B, T, d) of clips (B, T, C, H, W) and S (B, c, h, w)."""
+        """Dynamics p_t (B, T, d) of clips (B, T, C, H, W) and S (B, c, h, w)."""
         p: Tensor = self.frame_encoder(clips.flatten(0, 1), repeated(statics, clips.shape[1]).flatten(0, 1))
         return p.unflatten(0, clips.shape[:2])
 
     def draw(self, p: Tensor, statics: Tensor) -> Tensor:
-        """Frames (B, T, C, H, W) of p (B, T, d) and S (B, c, h, w)."""
+        """Frames (B, T, C, H, W) of p_t (B, T, d) and S (B, c, h, w)."""
         frames: Tensor = self.frame_decoder(p.flatten(0, 1), repeated(statics, p.shape[1]).flatten(0, 1))
         return frames.unflatten(0, p.shape[:2])
 

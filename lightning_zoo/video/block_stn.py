@@ -123,6 +123,19 @@ class BlockSTN(Loadable, L.LightningModule):
         return to_pixels(pairs, self.frame_shape, self.hparams["pixels"])
 
 
+TRANSFORMER_OPTIONS = (
+    "frame_channels",
+    "frame_size",
+    "channels",
+    "num_blocks",
+    "pixels",
+    "sees_all_channels",
+    "bounded",
+    "padding",
+)
+"""Hyperparameters that say what a transformer is."""
+
+
 def transformer_of(given: Mapping[str, Any]) -> InterFrameTransformer:
     """The networks that hyperparameters ask for."""
     side = given["frame_size"]

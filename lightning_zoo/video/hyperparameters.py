@@ -8,7 +8,7 @@ CHOICES = {
     "reduction": ("sum", "mean"),
     "contrast": ("raw", "normalized", "standardized"),
     "feedback": ("predicted", "true"),
-    "protocol": ("linear", "fine_tune"),
+    "head": ("features", "pooled"),
 }
 
 AT_LEAST_ONE = (
@@ -33,7 +33,6 @@ NOT_NEGATIVE = (
     "anchor_weight",
     "transformer_epochs",
     "warm_up_epochs",
-    "weight_decay",
 )
 POSITIVE = ("learning_rate", "transformer_learning_rate", "temperature", "gradient_norm")
 

@@ -11,17 +11,18 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_zoo.checkpoints import CheckpointError, Loadable, read
-from lightning_zoo.gradients import average_gradients, set_gradients
+from lightning_zoo.gradients import average_gradients, held, set_gradients
 from lightning_zoo.losses.video import Contrast, Reduction, contrastive_prediction, frame_error
 from lightning_zoo.networks.batch_statistics import average_batch_statistics
 from lightning_zoo.networks.frame_autoencoder import Pixels
 from lightning_zoo.networks.frame_dynamics import Feedback
 from lightning_zoo.networks.statics_dynamics import Decomposition, StaticsDynamicsNetworks, best_frame
 from lightning_zoo.step_logging import logs_now
-from lightning_zoo.video.block_stn import pair_losses, transformer_of, transformer_strips
+from lightning_zoo.video.block_stn import TRANSFORMER_OPTIONS, pair_losses, transformer_of, transformer_strips
 from lightning_zoo.video.clips import check_clips, ends_of, from_pixels, to_pixels
 from lightning_zoo.video.hyperparameters import check_hyperparameters
 
@@ -144,7 +145,7 @@ class StaticsDynamics(Loadable, L.LightningModule):
         return self.networks.video(self._clips(clips))[0]
 
     def frame_dynamics(self, clips: Tensor, statics: Tensor) -> Tensor:
-        """P (B, T, d) of clips, given S (B, c, h, w)."""
+        """Dynamics p_t (B, T, d) of the frames of clips, given S (B, c, h, w)."""
         return self.networks.frame_dynamics(self._clips(clips), statics)
 
     def decode(self, frame_dynamics: Tensor, statics: Tensor) -> Tensor:
@@ -157,7 +158,7 @@ class StaticsDynamics(Loadable, L.LightningModule):
 
     def warp(self, clips: Tensor) -> Tensor:
         """Frames (B, T, C, H, W) in [0, 1]: S warped onto each frame of its clip (eq. 7.3)."""
-        return self._shown(self._decomposed(clips).warped)
+        return self._shown(self._decomposed(self._clips(clips)).warped)
 
     def swap(self, statics_of: Tensor, dynamics_of: Tensor) -> Tensor:
         """Frames (B, T, C, H, W) in [0, 1]: S of the first clips with every p of the second ones (figure 7.4a)."""
@@ -174,7 +175,7 @@ class StaticsDynamics(Loadable, L.LightningModule):
         if self._in_first_phase():
             return transformer_strips(self.transformer, clips, self.frame_shape, self.hparams["pixels"])
         frames = to_pixels(clips, self.frame_shape, "unit")
-        found = self._decomposed(clips)
+        found = self._decomposed(self._clips(clips))
         seen = self.decode_statics(found.statics)[:, None]
         rows = [(torch.ones_like(seen), frames), (seen, self._shown(found.warped)), (seen, self._shown(found.frames))]
         return torch.stack([torch.cat(row, 1) for row in rows], 1)
@@ -187,7 +188,7 @@ class StaticsDynamics(Loadable, L.LightningModule):
             loss, terms = pair_losses(self.transformer, self._pixels(batch["pairs"]), self.hparams)
             terms = {f"transformer_{name}": value for name, value in terms.items()}
         else:
-            loss, terms = self.losses(self._pixels(batch["clips"]))
+            loss, terms = self.losses(batch["clips"])
         parameters = list(phase.parameters())
         set_gradients(parameters, torch.autograd.grad(loss, parameters))
         average_gradients(parameters)
@@ -201,9 +202,9 @@ class StaticsDynamics(Loadable, L.LightningModule):
         return loss.detach()
 
     def losses(self, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Eq. 7.3 to 7.5 of clips in the networks' range, weighted and summed; and what to log."""
-        given = self.hparams
-        found = self._decomposed_pixels(clips)
+        """Eq. 7.3 to 7.5 of clips (B, T, C, H, W), weighted and summed; and what to log."""
+        given, clips = self.hparams, self._clips(clips)
+        found = self._decomposed(clips)
         contrast, accuracy = contrastive_prediction(
             found.predicted, found.frame_dynamics[:, 1:], given["contrast"], given["temperature"]
         )
@@ -212,16 +213,16 @@ class StaticsDynamics(Loadable, L.LightningModule):
             "frame": frame_error(found.frames, clips, given["reduction"]),
             "contrastive": contrast,
         }
-        loss = sum((given[f"{name}_weight"] * value for name, value in terms.items()), torch.zeros_like(contrast))
+        weights = {name: given[f"{name}_weight"] for name in terms}
         if self._warming_up():
-            mean = found.features.mean(1)
-            warm_up = (found.statics - mean).square().mean()
-            loss = loss + (warm_up - given["statics_weight"] * terms["statics"])
-            terms["warm_up"] = warm_up
+            terms["warm_up"] = frame_error(found.statics, found.features.mean(1), given["reduction"])
+            weights |= {"statics": 0.0, "warm_up": 1.0}
         if given["anchor_weight"]:
-            anchor = best_frame(found.features, self.transformer)
-            terms["anchor"] = (found.statics - anchor).square().mean()
-            loss = loss + given["anchor_weight"] * terms["anchor"]
+            terms["anchor"] = frame_error(
+                found.statics, best_frame(found.features, self.transformer), given["reduction"]
+            )
+            weights["anchor"] = given["anchor_weight"]
+        loss = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
         terms |= {
             "loss": loss,
             "contrastive_accuracy": accuracy,
@@ -252,13 +253,20 @@ class StaticsDynamics(Loadable, L.LightningModule):
         )
 
     def on_fit_start(self) -> None:
-        """Refuse float16, and a second phase whose transformer nobody has trained."""
+        """Refuse float16, and a transformer that nobody trains; warn of a run without a second phase."""
         if self.trainer.precision in ("16-mixed", "16-true"):
             raise ValueError(f"--trainer.precision {self.trainer.precision} is not supported here; use bf16-mixed")
         if not self.hparams["transformer_epochs"] and self.hparams["transformer_path"] is None:
             raise ValueError(
                 "transformer_epochs=0 leaves the transformer untrained: give --model.transformer_path, a checkpoint of "
                 "BlockSTN"
+            )
+
+        epochs, first = self.trainer.max_epochs, self.hparams["transformer_epochs"]
+        if epochs is not None and 0 < epochs <= first and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            rank_zero_warn(
+                f"trainer.max_epochs={epochs} ends within the first phase (transformer_epochs={first}): S and P learn "
+                "nothing before the second"
             )
 
     def on_train_start(self) -> None:
@@ -287,26 +295,28 @@ class StaticsDynamics(Loadable, L.LightningModule):
         """Take the transformer of a checkpoint of BlockSTN or of this method.
 
         Raises:
-            ValueError: if the file cannot be read, has none, or one of other shapes.
+            ValueError: if the file cannot be read, has none, or one that works in another way.
         """
         try:
-            weights = read(Path(path))["state_dict"]
+            checkpoint = read(Path(path))
         except CheckpointError as error:
             raise ValueError(f"transformer_path: {error}") from error
+        theirs, weights = checkpoint.get("hyper_parameters", {}), checkpoint["state_dict"]
         found = {name.removeprefix("transformer."): w for name, w in weights.items() if name.startswith("transformer.")}
         if not found:
             raise ValueError(f"transformer_path: {path} holds no BlockSTN")
-        try:
-            self.transformer.load_state_dict(found)
-        except RuntimeError as error:
-            raise ValueError(
-                f"transformer_path: {path} does not fit: set channels, num_blocks, frame_size as it has them"
-            ) from error
+        for name in TRANSFORMER_OPTIONS:
+            if theirs.get(name) != self.hparams[name]:
+                raise ValueError(
+                    f"transformer_path: {path} has {name}={theirs.get(name)!r}, this run {self.hparams[name]!r}: set "
+                    f"--model.{name}"
+                )
+        self.transformer.load_state_dict(found)
 
     def _evaluate(self, batch: dict[str, Tensor], stage: str) -> None:
-        clips = self._pixels(batch["clips"])
+        clips = batch["clips"]
         if stage == "val" and self._in_first_phase():
-            _, terms = pair_losses(self.transformer, ends_of(clips), self.hparams)
+            _, terms = pair_losses(self.transformer, ends_of(self._clips(clips)), self.hparams)
             terms = {f"transformer_{name}": value for name, value in terms.items()}
         else:
             _, terms = self.losses(clips)
@@ -323,12 +333,9 @@ class StaticsDynamics(Loadable, L.LightningModule):
         epoch = self.current_epoch - given["transformer_epochs"]
         return bool(self.training and 0 <= epoch < given["warm_up_epochs"])
 
-    def _decomposed(self, clips: Tensor) -> Decomposition:
-        return self._decomposed_pixels(self._pixels(clips))
-
-    def _decomposed_pixels(self, clips: Tensor) -> Decomposition:
-        check_clips(clips, self.num_frames)
-        found: Decomposition = self.networks(clips, self.transformer, self.hparams["feedback"])
+    def _decomposed(self, pixels: Tensor) -> Decomposition:
+        with held(self.transformer):
+            found: Decomposition = self.networks(pixels, self.transformer, self.hparams["feedback"])
         return found
 
     def _clips(self, clips: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -67,8 +67,6 @@ class VideoClassifier(Loadable, L.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         check_hyperparameters(self.hparams)
-        if head not in get_args(Head):
-            raise ValueError(f"head must be {' or '.join(map(repr, get_args(Head)))}, got {head!r}")
         self.frame_shape = (frame_channels, frame_size, frame_size)
         self.num_frames = num_frames
         self.network: nn.Sequential

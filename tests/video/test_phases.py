@@ -1,5 +1,7 @@
 """The two phases of StaticsDynamics in a run: who learns when and how fast, resumed, and what a run is refused for."""
 
+import warnings
+
 import lightning as L
 import pytest
 import torch
@@ -237,10 +239,24 @@ def test_checkpoints_without_a_fitting_transformer_are_refused(tmp_path):
     other = saved(VideoAutoencoder(frame_size=16, base_channels=2), tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"^transformer_path: .*other\.ckpt holds no BlockSTN$"):
         fitted(made(transformer_path=str(other)))
-    for number, options in enumerate(({"channels": 8}, {"num_blocks": 1}, {"frame_size": 32})):
-        path = saved(BlockSTN(**(TRANSFORMER | options)), tmp_path / f"{number}.ckpt")
-        with pytest.raises(ValueError, match=rf"^transformer_path: .*{number}\.ckpt does not fit: set channels, num"):
-            fitted(made(transformer_path=str(path)))
+    other = {"frame_channels": 3, "channels": 8, "num_blocks": 1, "frame_size": 32, "pixels": "signed"}
+    for name, value in (other | {"sees_all_channels": True, "bounded": True, "padding": "border"}).items():
+        path, module = (
+            saved(BlockSTN(**(TRANSFORMER | {name: value})), tmp_path / "block.ckpt"),
+            made(transformer_path=""),
+        )
+        module.hparams["transformer_path"] = str(path)
+        message = f"has {name}={value!r}, this run {module.hparams[name]!r}: set --model.{name}$"
+        with pytest.raises(ValueError, match=rf"^transformer_path: .*block\.ckpt {message}"):
+            fitted(module)
+
+
+@pytest.mark.parametrize(("epochs", "warned"), [(2, True), (3, False)])
+def test_a_run_without_a_second_phase_is_warned_of(epochs, warned):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        fitted(made(transformer_epochs=2), max_epochs=epochs, limit_train_batches=1, limit_val_batches=0)
+    assert any("max_epochs=2 ends within the first phase" in str(one.message) for one in found) == warned
 
 
 def test_an_untrained_transformer_is_refused():
