@@ -7,6 +7,7 @@ from bench_gan import overhead
 from measure import Result, in_turns
 
 from lightning_zoo import StaticsDynamics
+from lightning_zoo.gradients import held
 from lightning_zoo.losses.video import contrastive_prediction, frame_error
 
 STEPS = 6
@@ -51,7 +52,7 @@ def video_step_overhead() -> Result:
 
 
 def one_backward() -> Result:
-    """Three losses with a forward and a backward pass each, as the text has it, against one backward of their sum."""
+    """A backward pass for each of the three losses, as the text has it, against one of their sum."""
     module, _ = made(64)
     module.train()
     clips = CLIPS[:FEW] / 255
@@ -69,13 +70,14 @@ def _three_passes(module: StaticsDynamics, clips: torch.Tensor) -> None:
     networks, transformer = module.networks, module.transformer
     with torch.no_grad():
         features = transformer.encode(clips)
-    statics, _ = networks.video(clips)
+    statics, dynamics = networks.video(clips)
     repeated = statics[:, None].expand(-1, clips.shape[1], -1, -1, -1)
-    frame_error(transformer.decode(transformer.warped(repeated, features)), clips).backward()
-    held = statics.detach()
-    p = networks.frame_dynamics(clips, held)
-    frame_error(networks.draw(p, held), clips).backward()
-    _, dynamics = networks.video(clips)
+    with held(transformer):
+        warped = transformer.decode(transformer.warped(repeated, features))
+    frame_error(warped, clips).backward(retain_graph=True)
+    fixed = statics.detach()
+    p = networks.frame_dynamics(clips, fixed)
+    frame_error(networks.draw(p, fixed), clips).backward()
     predicted = networks.predictor(p.detach(), dynamics)
     (0.25 * contrastive_prediction(predicted, p[:, 1:])[0]).backward()
     networks.zero_grad()
