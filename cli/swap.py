@@ -10,6 +10,8 @@ from .errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .swap_judge import Judged
+
 
 def swap(
     ckpt_path: str,
@@ -21,49 +23,61 @@ def swap(
     root: str | None = None,
     output: str | None = None,
     batch_size: int = 50,
+    seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     log: bool = True,
 ) -> None:
     """Draw clips from the statics of one clip and the dynamics of another (figure 7.4a).
 
-    Three rows each: the clip that gives its statics, the clip that gives its dynamics, and what is made of both.
+    Three rows each: the clip that gives its statics, the clip that gives its dynamics, and what is made of both. The
+    two are of two videos, and of two people and two classes as far as there are such.
 
     Args:
         ckpt_path: a checkpoint of StaticsDynamics, or `last` or `best` for the newest run's.
         num_clips: of each kind.
         split: of the dataset that the checkpoint was trained on.
-        judge: a checkpoint of a VideoClassifier: print how often it sees the class of either clip in what was made.
+        judge: a checkpoint of a VideoClassifier, or `last` or `best`: print how often it sees the class of either clip
+            in what was made.
         num_judged: clips that are made for the judge.
         root: the dataset's folder, if it is not where it was.
-        output: a PNG file; an mp4 lies beside it; null for pictures/swap_<split>.png in the checkpoint's run.
+        output: a PNG file; an mp4, and the judge's JSON, lie beside it; null for pictures/swap_<split>.png in the
+            checkpoint's run.
         batch_size: clips at a time.
+        seed: of which clip is swapped with which, and of the bootstrap intervals.
         device: where to compute.
-        log: add the picture to the checkpoint's MLflow run.
+        log: add picture and result to the checkpoint's MLflow run.
     """
+    from .clip_pairs import pairs_of
     from .pictures import destination, write_grid
     from .quiet import quiet
+    from .swap_judge import judged, lines_of, load_judge
     from .trained import check_numbers, find_checkpoint, mistakes
-    from .video_data import clips_of, load_video, video_data_of
+    from .video_data import clips_at, load_video, video_data_of
     from .video_files import side_by_side, strips, write_mp4
 
     quiet()
-    check_numbers(num_clips=num_clips, num_judged=num_judged, batch_size=batch_size)
+    check_numbers(seed, num_clips=num_clips, num_judged=num_judged, batch_size=batch_size)
     path = find_checkpoint(ckpt_path)
     target, folder = destination(output, path, f"swap_{split}")
     if folder:
         raise UsageError(f"--output {output}: name a PNG file")
     model = load_video(path, device, "swap", "swap")
-    judging = None if judge is None else load_video(Path(judge), device, "judge clips", "class_logits")
-    data = video_data_of(path, root)
+    judge_path = None if judge is None else find_checkpoint(judge)
+    judging = None if judge_path is None else load_judge(judge_path, device, model)
+    data, found = video_data_of(path, root), None
     with mistakes():
-        statics_of, dynamics_of = clips_of(data, split, 2 * num_clips).unflatten(0, (-1, 2)).unbind(1)
+        pairs, _ = pairs_of(data, split, num_clips, seed, "--num_clips")
+        statics_of, dynamics_of = (clips_at(data, split, rows.tolist()) for rows in pairs.T)
         made = swapped(model, statics_of, dynamics_of, batch_size)
-        if judging is not None:
-            print("\n".join(judged(model, judging, data, split, num_judged, batch_size)))
-    rows = [clip for three in zip(statics_of, dynamics_of, made, strict=True) for clip in three]
+        if judge_path is not None:
+            found = judged(model, judging, judge_path, data, split, num_judged, batch_size, seed)
+            print("\n".join(lines_of(found)))
     print("Rows: statics of, dynamics of, drawn from both; and so on")
+    rows = rows_of(statics_of, dynamics_of, made)
     write_grid(target, strips(rows), path, log)
     write_mp4(target.with_suffix(".mp4"), side_by_side(rows))
+    if found is not None and judge_path is not None:
+        _write(found, data, {"split": split, "seed": seed, "judge": str(judge_path)}, target, path, log)
 
 
 def swapped(model: Any, statics_of: Tensor, dynamics_of: Tensor, batch_size: int) -> Tensor:
@@ -75,34 +89,17 @@ def swapped(model: Any, statics_of: Tensor, dynamics_of: Tensor, batch_size: int
         return torch.cat([model.swap(*(clips.to(model.device) for clips in pair)).cpu() for pair in parts])
 
 
-def judged(model: Any, judge: Any, data: Any, split: Any, number: int, batch_size: int) -> list[str]:
-    """How often a classifier sees the class of the first or of the second clip, as lines of text.
+def rows_of(statics_of: Tensor, dynamics_of: Tensor, made: Tensor) -> list[Tensor]:
+    """Of each pair its two clips and what was made of them, one after the other."""
+    return [clip for three in zip(statics_of, dynamics_of, made, strict=True) for clip in three]
 
-    Raises:
-        UsageError: for data without classes.
-    """
-    import torch
 
-    from .image_data import batches_of
+def _write(found: Judged, data: Any, settings: dict[str, Any], picture: Path, checkpoint: Path, log: bool) -> None:
+    from .score_report import fingerprint_hash
+    from .swap_judge import plain
+    from .video_files import write_result
 
-    batches = list(batches_of(data, split, 2 * number))
-    if "labels" not in batches[0]:
-        raise UsageError(f"--judge: {type(data).__name__} has no classes; leave the option out")
-    clips, labels = (torch.cat([batch[name] for batch in batches]) for name in ("clips", "labels"))
-    clips, labels = clips[: len(clips) // 2 * 2], labels[: len(labels) // 2 * 2]
-    first, second = clips.unflatten(0, (-1, 2)).unbind(1)
-    ours, theirs = labels.unflatten(0, (-1, 2)).unbind(1)
-    differ = ours != theirs
-    made = swapped(model, first[differ], second[differ], batch_size)
-    with torch.no_grad():
-        guesses = [judge.class_logits(part.to(judge.device)).argmax(1).cpu() for part in (*made.split(batch_size),)]
-        real = [
-            judge.class_logits(part.to(judge.device)).argmax(1).cpu() for part in (*first[differ].split(batch_size),)
-        ]
-    seen, right = torch.cat(guesses), torch.cat(real)
-    return [
-        f"Judge on {int(differ.sum())} swapped clips of two classes each:",
-        f"  class of the statics' clip  {(seen == ours[differ]).float().mean():.1%}",
-        f"  class of the dynamics' clip {(seen == theirs[differ]).float().mean():.1%}",
-        f"  on the statics' clips themselves it is right in {(right == ours[differ]).float().mean():.1%}",
-    ]
+    entry = settings | {"data": type(data).__name__, "fingerprint": fingerprint_hash(data)} | plain(found)
+    name = f"{checkpoint.stem}_{settings['split']}_judged_by_{settings['judge']}"
+    values = {f"swap/{settings['split']}/{name}": share.share for name, share in found.shares.items()}
+    write_result(picture.with_suffix(".json"), name, entry, values, checkpoint, log)

@@ -54,7 +54,9 @@ class InOrder:
         return self.data.train_dataloader() if whole is None else whole("train")
 
 
-def load_video(path: Path, device: str, command: str, *needs: str) -> Any:
+def load_video(
+    path: Path, device: str, command: str, *needs: str, wanted: str = "StaticsDynamics", option: str = ""
+) -> Any:
     """The video method of a checkpoint, in evaluation mode, on a device.
 
     Args:
@@ -62,12 +64,15 @@ def load_video(path: Path, device: str, command: str, *needs: str) -> Any:
         device: "auto", "cpu" or "cuda".
         command: for messages.
         needs: names of what the command calls besides `features`.
+        wanted: the classes that have all of it, in words.
+        option: that named the checkpoint, as messages begin, such as "--judge: ".
 
     Raises:
-        CheckpointError: if the file cannot be used, or holds a method of another kind.
+        CheckpointError: if the file cannot be used, holds a method of another kind, or StaticsDynamics whose run has
+            not come to its second phase.
         UsageError: for a device that is not there.
     """
-    from lightning_zoo.checkpoints import load
+    from lightning_zoo.checkpoints import load, read
 
     from .trained import pick_device
 
@@ -76,8 +81,14 @@ def load_video(path: Path, device: str, command: str, *needs: str) -> Any:
     missing = [name for name in ("features", *needs) if not callable(getattr(module, name, None))]
     if missing or not hasattr(module, "num_frames"):
         raise CheckpointError(
-            f"{path} holds {type(module).__name__}, which cannot {command}: name a checkpoint of "
-            + ("StaticsDynamics" if needs else "StaticsDynamics, VideoClassifier or VideoAutoencoder")
+            f"{option}{path} holds {type(module).__name__}, which cannot {command}: name a checkpoint of {wanted}"
+        )
+    checkpoint = read(path)
+    first = checkpoint.get("hyper_parameters", {}).get("transformer_epochs", 0)
+    if checkpoint.get("epoch", 0) < first:
+        raise CheckpointError(
+            f"{option}{path} was written in the first phase, of {first} epochs, before its video encoder learnt "
+            "anything: train on with fit --ckpt_path, or name another checkpoint"
         )
     return module.to(place)
 
@@ -166,11 +177,44 @@ def _actors(data: Any, videos: Tensor) -> Tensor | None:
     known = getattr(data, "actors", None)
     if not known:
         return None
-    names = [known[video] for video in videos.tolist()]
-    numbers = {
-        name: number for number, name in enumerate(sorted(set(known.values() if isinstance(known, dict) else known)))
-    }
-    return torch.tensor([numbers[name] for name in names])
+    numbers = {name: number for number, name in enumerate(sorted(set(known)))}
+    return torch.tensor([numbers[known[video]] for video in videos.tolist()])
+
+
+def numbers_all_videos(data: Any) -> bool:
+    """Whether a video has one number in all splits, as stored ones have; drawn clips are counted anew in each."""
+    return hasattr(data, "clips_dataloader")
+
+
+def difference(data: Any, other: Any, *, people: bool = True) -> str | None:
+    """In what two DataModules, built but not prepared, serve other videos; None if in nothing that is known of them.
+
+    Args:
+        data: a DataModule of clips.
+        other: another.
+        people: whether those whom they hold out count.
+    """
+    if type(data) is not type(other):
+        return f"{type(data).__name__} and {type(other).__name__}"
+    for name in ("digits", "rule", "crop", "alignment", "channel", "resize", "every"):
+        values = [getattr(each, name, None) for each in (data, other)]
+        if values[0] != values[1]:
+            return f"{name} {values[0]} and {values[1]}"
+    if not people:
+        return None
+    held_out = [_held_out(each) for each in (data, other)]
+    return None if held_out[0] == held_out[1] else f"held out {held_out[0]} and {held_out[1]}"
+
+
+def _held_out(data: Any) -> str:
+    """What is kept from training, in words; of one's own folder, where it is and how it is cut."""
+    split = getattr(data, "actor_split", None)
+    if split is not None:
+        return " ".join(sorted(split.test)) + (f" (validation {' '.join(sorted(split.val))})" if split.val else "")
+    if not numbers_all_videos(data):
+        return "digits"
+    drawn = "" if (data.root / "test").is_dir() else f", drawn with seed {data.seed} and {data.shares}"
+    return f"of {data.root}{drawn}"
 
 
 def feature_of(model: Any, path: Path, wanted: str | None) -> str:
@@ -184,8 +228,9 @@ def feature_of(model: Any, path: Path, wanted: str | None) -> str:
     clips = torch.zeros(1, model.num_frames, *model.frame_shape, device=model.device)
     with torch.no_grad():
         known = list(model.features(clips))
-    if wanted is None or len(known) == 1:
-        return known[0]
-    if wanted not in known:
-        raise UsageError(f"--by {wanted}: {path} holds {type(model).__name__}, which has {' and '.join(known)}")
-    return wanted
+    if wanted is not None and wanted not in known:
+        raise UsageError(
+            f"--by {wanted}: {path} holds {type(model).__name__}, which has {' and '.join(known)}: leave the option or "
+            "the checkpoint out"
+        )
+    return wanted or known[0]

@@ -1,11 +1,11 @@
-"""Clips as people look at them: strips of frames as PNG, and mp4 where PyAV is installed."""
+"""What commands on clips write: strips of frames as PNG, mp4 where PyAV is installed, results as JSON."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning_zoo.extras import MissingExtraError, require
 
@@ -71,6 +71,33 @@ def write_mp4(file: Path, clip: Tensor) -> bool:
         partial.unlink(missing_ok=True)
     print(f"Written to {file}")
     return True
+
+
+def write_result(
+    file: Path, name: str, entry: dict[str, Any], values: Mapping[str, float | None], checkpoint: Path, log: bool
+) -> None:
+    """Put a result into a JSON file, beside those of other names, and into the checkpoint's run in MLflow.
+
+    Args:
+        file: of JSON.
+        name: of the entry; one of the same name is replaced.
+        entry: what is written.
+        values: metrics for the run; None is left out.
+        checkpoint: whose run it is.
+        log: whether the run gets them, and the file.
+    """
+    from .score_report import add_entry
+    from .trained import run_folder
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    add_entry(file, name, entry)
+    print(f"Written to {file}")
+    noted = run_folder(checkpoint) / "mlflow_run_id"
+    if log and noted.is_file():
+        from lightning_zoo.callbacks.mlflow_store import log_to_run
+
+        known = {key: value for key, value in values.items() if value is not None}
+        log_to_run(noted.read_text().strip(), known, [file])
 
 
 def _unit(clip: Tensor) -> Tensor:

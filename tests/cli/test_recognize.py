@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 from torch.nn import functional as F
-from video_files import walker, write_video
-from video_toy import moving_squares, saved, shaken
+from video_checkpoints import TINY, checkpoint, write_walkers
+from video_toy import moving_squares, shaken
 
 from lightning_zoo.cli import recognition
 from lightning_zoo.cli.recognition import (
@@ -24,8 +24,6 @@ from lightning_zoo.cli.recognition_report import attention_picture, published_ac
 from lightning_zoo.networks.attentive_classifier import AttentiveClassifier
 from lightning_zoo.video.statics_dynamics import StaticsDynamics
 from lightning_zoo.video.video_classifier import VideoClassifier
-
-TINY = {"base_channels": 2, "channels": 4, "dynamics_size": 6, "frame_dynamics_size": 5, "hidden_size": 8}
 
 
 def clips(number=24, classes=3, actors=3, seed=0, told=2.0):
@@ -203,32 +201,17 @@ def test_published_values_stand_beside_what_they_measure(name, digits, asked, kn
     assert published_accuracies(type(name, (Data,), {"digits": digits})(), *asked) == known
 
 
-def checkpoint(path, module, dataset, **arguments):
-    """A checkpoint as of a run on a dataset; that it was never trained does not matter."""
-    content = torch.load(saved(module, path), weights_only=True)
-    torch.save(content | {"datamodule_name": dataset, "datamodule_hyper_parameters": arguments}, path)
-    return path
-
-
 @pytest.fixture
 def digits(project):
     torch.manual_seed(0)
-    small = {"digits": "digits8x8", "batch_size": 8, "num_train": 24, "num_val": 8, "num_test": 16}
-    return checkpoint(project / "digits.ckpt", shaken(StaticsDynamics(**TINY)), "MovingMNIST", **small)
+    return checkpoint(project / "digits.ckpt", shaken(StaticsDynamics(**TINY)))
 
 
 @pytest.fixture
 def walkers(project):
-    """Two actions of three actors, one of them in two takes."""
-    names = ["daria_walk", "daria_run", "lena_walk1", "lena_walk2", "lena_run1", "shahar_walk", "shahar_run"]
-    for place, name in enumerate(names):
-        frames, _ = walker(26, seed=place, start=30, speed=2 + 3 * ("run" in name))
-        write_video(project / "weizmann" / f"{name}.avi", frames)
     torch.manual_seed(0)
     module = shaken(StaticsDynamics(**TINY, frame_channels=3))
-    arguments = {"root": str(project / "weizmann"), "image_size": 64, "batch_size": 1, "crop": "center"}
-    arguments["actors"] = ["daria", "lena", "shahar"]
-    return checkpoint(project / "weizmann.ckpt", module, "Weizmann", **arguments)
+    return checkpoint(project / "weizmann.ckpt", module, "Weizmann", **write_walkers(project / "weizmann"))
 
 
 def test_pairs_of_digits_by_statics_and_by_votes(zoo, digits, capsys):

@@ -4,43 +4,31 @@ import json
 
 import pytest
 import torch
-from video_toy import saved
+from video_checkpoints import DIGITS, TINY, checkpoint
 
 from datamodules import MovingMNIST
-from lightning_zoo import BlockSTN, StaticsDynamics, VideoAutoencoder, VideoClassifier
+from lightning_zoo import BlockSTN, StaticsDynamics, VideoAutoencoder
 from lightning_zoo.checkpoints import CheckpointError
 from lightning_zoo.cli.errors import UsageError
 from lightning_zoo.cli.main import main
 from lightning_zoo.cli.retrieve import published_distances, retrieve
 from lightning_zoo.cli.statics import statics
-from lightning_zoo.cli.swap import judged, swap
 from lightning_zoo.cli.video_data import clips_at, clips_of, facts_of
 from lightning_zoo.cli.video_files import side_by_side, strips, write_mp4
-
-SMALL = {"digits": "digits8x8", "num_train": 24, "num_val": 8, "num_test": 16, "batch_size": 8}
-TINY = {"channels": 4, "base_channels": 2, "hidden_size": 8, "dynamics_size": 6, "frame_dynamics_size": 5}
-
-
-def checkpoint(folder, model):
-    """Its checkpoint, with the dataset that `fit` would have written into it."""
-    folder.mkdir(exist_ok=True)
-    path = saved(model, folder / "last.ckpt")
-    content = torch.load(path, weights_only=True)
-    content |= {"datamodule_name": "datamodules.MovingMNIST", "datamodule_hyper_parameters": SMALL}
-    torch.save(content, path)
-    return path
 
 
 @pytest.fixture(scope="module")
 def decomposition(tmp_path_factory):
     torch.manual_seed(0)
-    return checkpoint(tmp_path_factory.mktemp("own"), StaticsDynamics(**TINY))
+    return checkpoint(tmp_path_factory.mktemp("own") / "last.ckpt", StaticsDynamics(**TINY))
 
 
 @pytest.fixture(scope="module")
 def autoencoder(tmp_path_factory):
     torch.manual_seed(1)
-    return checkpoint(tmp_path_factory.mktemp("baseline"), VideoAutoencoder(base_channels=2, feature_size=6))
+    return checkpoint(
+        tmp_path_factory.mktemp("baseline") / "last.ckpt", VideoAutoencoder(base_channels=2, feature_size=6)
+    )
 
 
 def test_retrieval_finds_the_nearest_of_the_training_clips(decomposition, autoencoder, tmp_path, capsys):
@@ -65,7 +53,7 @@ def test_a_query_in_its_own_split_is_not_answered_by_itself(decomposition, tmp_p
 
 
 def test_clips_are_found_again_by_their_rows():
-    data = MovingMNIST(**SMALL)
+    data = MovingMNIST(**DIGITS)
     whole = clips_of(data, "test")
     assert len(whole) == 16
     assert torch.equal(clips_at(data, "test", [13, 2, 13]), whole[[13, 2, 13]])
@@ -74,7 +62,7 @@ def test_clips_are_found_again_by_their_rows():
 def test_features_stand_beside_the_clips_that_they_are_of(autoencoder):
     from lightning_zoo.checkpoints import load
 
-    model, data = load(autoencoder), MovingMNIST(**SMALL)
+    model, data = load(autoencoder), MovingMNIST(**DIGITS)
     facts = facts_of([model], ["features"], data, "test", 11)
     with torch.no_grad():
         expected = model.encode(clips_of(data, "test", 11))
@@ -83,53 +71,21 @@ def test_features_stand_beside_the_clips_that_they_are_of(autoencoder):
     assert facts.actors is None
 
 
-def test_swapped_clips_and_what_a_judge_says(decomposition, tmp_path, capsys):
-    torch.manual_seed(2)
-    judge = checkpoint(tmp_path / "judge", VideoClassifier(class_names=MovingMNIST().class_names, base_channels=2))
-    swap(str(decomposition), num_clips=2, judge=str(judge), num_judged=6, output=str(tmp_path / "s.png"), device="cpu")
-    printed = capsys.readouterr().out
-    assert "class of the statics' clip" in printed
-    assert (tmp_path / "s.png").is_file()
-
-
-class _Sees(torch.nn.Module):
-    """Reads the class from the brightness of a clip; swapped clips are as bright as their first one."""
-
-    device = "cpu"
-
-    def swap(self, first, second):
-        return first.float() / 255
-
-    def class_logits(self, clips):
-        values = clips.float() if clips.dtype == torch.uint8 else clips * 255
-        return torch.nn.functional.one_hot(values.flatten(1).mean(1).round().long(), 4).float()
-
-
-class _Bright:
-    def prepare_data(self):
-        pass
-
-    def setup(self, stage):
-        pass
-
-    def test_dataloader(self):
-        labels = torch.tensor([0, 1, 2, 2, 3, 1])
-        yield {"clips": labels.to(torch.uint8)[:, None, None, None, None].expand(-1, 8, 1, 4, 4), "labels": labels}
-
-    def on_after_batch_transfer(self, batch, index):
-        return batch
-
-
-def test_the_judge_counts_pairs_of_two_classes_alone():
-    lines = judged(_Sees(), _Sees(), _Bright(), "test", 3, 2)
-    assert lines[0].startswith("Judge on 2 swapped clips")
-    assert [line.split()[-1] for line in lines[1:]] == ["100.0%", "0.0%", "100.0%"]
-
-
 def test_statics_and_their_errors(decomposition, tmp_path, capsys):
     statics(str(decomposition), num_clips=2, output=str(tmp_path / "s.png"), device="cpu")
     assert "warped statics 0." in capsys.readouterr().out
     assert (tmp_path / "s.png").is_file()
+
+
+@pytest.mark.parametrize("command", ["swap", "statics", "retrieve", "recognize"])
+def test_a_run_that_ended_in_its_first_phase_is_told(command, tmp_path, capsys):
+    torch.manual_seed(0)
+    path = checkpoint(tmp_path / "early.ckpt", StaticsDynamics(**TINY | {"transformer_epochs": 2}))
+    with pytest.raises(SystemExit):
+        main([command, "--ckpt_path", str(path)])
+    said = capsys.readouterr().err.strip()
+    assert "early.ckpt was written in the first phase, of 2 epochs, before its video encoder learnt anything" in said
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", ["swap", "statics"])
@@ -141,10 +97,10 @@ def test_methods_without_statics_are_told(command, autoencoder, capsys):
 
 def test_mistakes_are_one_line(decomposition, tmp_path):
     with pytest.raises(CheckpointError, match="BlockSTN, which cannot retrieve"):
-        retrieve([str(checkpoint(tmp_path / "stn", BlockSTN(channels=4)))], device="cpu")
+        retrieve([str(checkpoint(tmp_path / "stn.ckpt", BlockSTN(channels=4)))], device="cpu")
     with pytest.raises(UsageError, match="--by statics: .* VideoAutoencoder|--output .*name a PNG file"):
         retrieve([str(decomposition)], output=f"{tmp_path}/", device="cpu")
-    large = checkpoint(tmp_path / "large", VideoAutoencoder(base_channels=2, frame_size=32))
+    large = checkpoint(tmp_path / "large.ckpt", VideoAutoencoder(base_channels=2, frame_size=32))
     with pytest.raises(UsageError, match="takes clips of another shape than"):
         retrieve([str(decomposition), str(large)], output=str(tmp_path / "a.png"), device="cpu")
 
