@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_zoo.checkpoints import Loadable, class_path, read
+from lightning_zoo.checkpoints import CheckpointError, Loadable, class_path, read
 from lightning_zoo.metrics.video_votes import VideoAccuracy
 from lightning_zoo.networks.batch_statistics import average_batch_statistics
 from lightning_zoo.networks.frame_autoencoder import Pixels
@@ -160,10 +160,13 @@ class VideoClassifier(Loadable, L.LightningModule):
         """Take the four stages, with their running statistics, of a checkpoint of StaticsDynamics or of this method.
 
         Raises:
-            CheckpointError: if there is no such checkpoint.
-            ValueError: if it has no such stages, untrained ones, or others than fit.
+            ValueError: if the file cannot be read, has no such stages, untrained ones, or others than fit.
         """
-        checkpoint, trunk = read(path), self.network[0]
+        try:
+            checkpoint = read(path)
+        except CheckpointError as error:
+            raise ValueError(f"initial_weights: {error}") from error
+        trunk = self.network[0]
         weights = next((found for names in TRUNKS if (found := _renamed(checkpoint["state_dict"], names))), {})
         own, given = trunk.state_dict(), checkpoint.get("hyper_parameters", {})
         if weights.keys() != own.keys():

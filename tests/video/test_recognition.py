@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 from video_toy import DECOMPOSITION, TINY, MovingSquares, copied, fitted, moving_squares, saved, shaken, trainer
 
-from lightning_zoo.checkpoints import CheckpointError, load
+from lightning_zoo.checkpoints import load
 from lightning_zoo.video.block_stn import BlockSTN
 from lightning_zoo.video.statics_dynamics import StaticsDynamics
 from lightning_zoo.video.video_autoencoder import VideoAutoencoder
@@ -129,7 +129,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path, source, optio
 
 
 def test_a_missing_file_and_an_unknown_head_are_named(tmp_path):
-    with pytest.raises(CheckpointError, match="^No checkpoint .*absent.ckpt"):
+    with pytest.raises(ValueError, match="^initial_weights: No checkpoint .*absent.ckpt"):
         fitted(classifier(initial_weights=str(tmp_path / "absent.ckpt")), data=MovingSquares(classes=CLASSES))
     with pytest.raises(ValueError, match="^head must be 'features' or 'pooled', got 'flat'$"):
         classifier(head="flat")
