@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -112,7 +111,7 @@ def lines_of(found: Judged) -> list[str]:
     return lines
 
 
-def plain(found: Judged) -> Mapping[str, Any]:
+def plain(found: Judged) -> dict[str, Any]:
     """For JSON."""
     shares = {name: share._asdict() for name, share in found.shares.items()}
     rows = {

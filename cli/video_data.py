@@ -213,8 +213,8 @@ def _held_out(data: Any) -> str:
         return " ".join(sorted(split.test)) + (f" (validation {' '.join(sorted(split.val))})" if split.val else "")
     if not numbers_all_videos(data):
         return "digits"
-    drawn = "" if (data.root / "test").is_dir() else f", drawn with seed {data.seed} and {data.shares}"
-    return f"of {data.root}{drawn}"
+    drawn = "" if (data.root / "test").is_dir() else f", drawn with seed {data.seed} and {getattr(data, 'shares', '')}"
+    return f"videos of {data.root}{drawn}"
 
 
 def feature_of(model: Any, path: Path, wanted: str | None) -> str:

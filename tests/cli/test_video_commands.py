@@ -1,17 +1,13 @@
 """`lightning_zoo retrieve`, `swap` and `statics` on moving digits, with methods that nobody trained."""
 
-import json
 
 import pytest
 import torch
 from video_checkpoints import DIGITS, TINY, checkpoint
 
 from datamodules import MovingMNIST
-from lightning_zoo import BlockSTN, StaticsDynamics, VideoAutoencoder
-from lightning_zoo.checkpoints import CheckpointError
-from lightning_zoo.cli.errors import UsageError
+from lightning_zoo import StaticsDynamics, VideoAutoencoder
 from lightning_zoo.cli.main import main
-from lightning_zoo.cli.retrieve import published_distances, retrieve
 from lightning_zoo.cli.statics import statics
 from lightning_zoo.cli.video_data import clips_at, clips_of, facts_of
 from lightning_zoo.cli.video_files import side_by_side, strips, write_mp4
@@ -29,27 +25,6 @@ def autoencoder(tmp_path_factory):
     return checkpoint(
         tmp_path_factory.mktemp("baseline") / "last.ckpt", VideoAutoencoder(base_channels=2, feature_size=6)
     )
-
-
-def test_retrieval_finds_the_nearest_of_the_training_clips(decomposition, autoencoder, tmp_path, capsys):
-    retrieve([str(decomposition), str(autoencoder)], output=str(tmp_path / "found.png"), num_shown=2, device="cpu")
-    printed = capsys.readouterr().out
-    assert "Displacement of keypoints in pixels, moving_digits8x8, test -> train" in " ".join(printed.split())
-    entry = next(iter(json.loads((tmp_path / "found.json").read_text()).values()))
-    rows = entry["rows"]
-    assert list(rows) == ["random", "StaticsDynamics, dynamics", "VideoAutoencoder, features", "oracle"]
-    assert all(rows["oracle"]["mean"] <= row["mean"] for row in rows.values())
-    assert entry["num_queries"] == 16
-    assert entry["num_database"] == 24
-    assert (tmp_path / "found.mp4").stat().st_size > 1000
-
-
-def test_a_query_in_its_own_split_is_not_answered_by_itself(decomposition, tmp_path, capsys):
-    words = {"queries": "test", "database": "test", "by": "statics", "device": "cpu"}
-    retrieve([str(decomposition)], output=str(tmp_path / "found.png"), num_shown=1, **words)
-    entry = next(iter(json.loads((tmp_path / "found.json").read_text()).values()))
-    assert entry["rows"]["oracle"]["mean"] > 0
-    assert "StaticsDynamics, statics" in entry["rows"]
 
 
 def test_clips_are_found_again_by_their_rows():
@@ -93,21 +68,6 @@ def test_methods_without_statics_are_told(command, autoencoder, capsys):
     with pytest.raises(SystemExit):
         main([command, "--ckpt_path", str(autoencoder)])
     assert "VideoAutoencoder, which cannot" in capsys.readouterr().err
-
-
-def test_mistakes_are_one_line(decomposition, tmp_path):
-    with pytest.raises(CheckpointError, match="BlockSTN, which cannot retrieve"):
-        retrieve([str(checkpoint(tmp_path / "stn.ckpt", BlockSTN(channels=4)))], device="cpu")
-    with pytest.raises(UsageError, match="--by statics: .* VideoAutoencoder|--output .*name a PNG file"):
-        retrieve([str(decomposition)], output=f"{tmp_path}/", device="cpu")
-    large = checkpoint(tmp_path / "large.ckpt", VideoAutoencoder(base_channels=2, frame_size=32))
-    with pytest.raises(UsageError, match="takes clips of another shape than"):
-        retrieve([str(decomposition), str(large)], output=str(tmp_path / "a.png"), device="cpu")
-
-
-def test_published_figures_stand_beside_published_data_alone():
-    assert published_distances(MovingMNIST())["ours"] == 24
-    assert published_distances(MovingMNIST(digits="digits8x8")) == {}
 
 
 def test_pictures_have_a_row_per_clip_and_mp4_a_frame_per_step(tmp_path):
