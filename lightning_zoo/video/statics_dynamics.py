@@ -144,6 +144,10 @@ class StaticsDynamics(Loadable, L.LightningModule):
         """S (B, c, h, w) of clips (B, T, C, H, W)."""
         return self.networks.video(self._clips(clips))[0]
 
+    def frame_features(self, clips: Tensor) -> Tensor:
+        """Features s_t, flat (B, T, c h w), of the frames of clips (B, T, C, H, W), which S is warped onto."""
+        return self.transformer.encode(self._clips(clips)).flatten(2)
+
     def frame_dynamics(self, clips: Tensor, statics: Tensor) -> Tensor:
         """Dynamics p_t (B, T, d) of the frames of clips, given S (B, c, h, w)."""
         return self.networks.frame_dynamics(self._clips(clips), statics)
