@@ -98,7 +98,9 @@ def folds_by_actor(actors: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         yield actor, (actors != actor).nonzero().flatten(), (actors == actor).nonzero().flatten()
 
 
-def recognise(examples: Examples, train: Tensor, test: Tensor, protocol: Protocol, name: str, fold: int) -> FoldScores:
+def recognize_fold(
+    examples: Examples, train: Tensor, test: Tensor, protocol: Protocol, name: str, fold: int
+) -> FoldScores:
     """Train on some rows and test on others.
 
     Args:
@@ -193,36 +195,44 @@ def answers_by_video(logits: Tensor, videos: Tensor) -> Tensor:
     return mean_by_video(logits, videos)[0].argmax(1)
 
 
-def answers_by_votes(logits: Tensor) -> Tensor:
-    """Class (N,) that most frames of a clip vote for, of logits (N, T, K); the mean probability decides ties."""
+def answers_by_votes(logits: Tensor, videos: Tensor) -> Tensor:
+    """Class (V,) that most frames of a video vote for, of logits (N, K) of frames and the video of each (N,).
+
+    The mean probability decides ties.
+    """
     from torch.nn.functional import one_hot
 
-    votes = one_hot(logits.argmax(2), logits.shape[2]).sum(1)
-    return (votes + 0.5 * logits.softmax(2).mean(1)).argmax(1)
+    from lightning_zoo.metrics.video_votes import mean_by_video
+
+    votes, probabilities = one_hot(logits.argmax(1), logits.shape[1]), logits.softmax(1)
+    shares, chances = (mean_by_video(values.double(), videos)[0] for values in (votes, probabilities))
+    # Less than one vote, of however many frames.
+    smallest = 1 / videos.unique(return_counts=True)[1][:, None]
+    return (shares + 0.5 * smallest * chances).argmax(1)
 
 
-def recognise_by_frames(
-    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], protocol: Protocol, name: str
+def recognize_by_frames(
+    train: tuple[Tensor, Tensor, Tensor], test: tuple[Tensor, Tensor, Tensor], protocol: Protocol, name: str
 ) -> FoldScores:
-    """The baseline of section 7.4.4: one linear layer on the features of single frames, and votes over a clip's.
+    """The baseline of section 7.4.4: one linear layer on the features of single frames, and votes over a video's.
 
     Args:
-        train: features (N, T, D) and labels (N,).
-        test: the same of other clips.
+        train: features (N, T, D), labels (N,) and videos (N,) of clips.
+        test: the same of other videos' clips.
         protocol: of the training; each frame has a loss of its own.
         name: for the scores.
     """
     import torch
 
-    frames = train[0].shape[1]
     own = replace(protocol, by="statics", averaged=False)
     classifier = train_classifier(_frames_as_clips(*train), own)
-    logits, _ = classified(classifier, _frames_as_clips(*test), protocol.device)
-    answers = answers_by_votes(logits.unflatten(0, (-1, frames)))
-    number, labels = len(train[0]), torch.cat([train[1], test[1]])
-    every = torch.arange(len(labels))
-    nothing = train[0].new_zeros(len(labels), 0)
-    clips = Examples(nothing, nothing, every, labels)
+    frames = _frames_as_clips(*test)
+    logits, _ = classified(classifier, frames, protocol.device)
+    answers = answers_by_votes(logits, frames.videos)
+    number = len(train[0])
+    labels, videos = (torch.cat([train[place], test[place]]) for place in (1, 2))
+    every, nothing = torch.arange(len(labels)), train[0].new_zeros(len(labels), 0)
+    clips = Examples(nothing, nothing, videos, labels)
     return scored(answers, clips, every[:number], every[number:], name, torch.full((len(test[0]),), torch.nan))
 
 
@@ -235,11 +245,8 @@ def rows_by_video(videos: Tensor) -> list[Tensor]:
     return list(order.split(counts))
 
 
-def _frames_as_clips(features: Tensor, labels: Tensor) -> Examples:
-    """One example per frame; those of a clip share its number."""
-    import torch
-
-    clips, frames = features.shape[:2]
+def _frames_as_clips(features: Tensor, labels: Tensor, videos: Tensor) -> Examples:
+    """One example per frame, of the video that its clip is of."""
+    frames = features.shape[1]
     flat = features.flatten(0, 1)
-    numbers = torch.arange(clips).repeat_interleave(frames)
-    return Examples(flat, flat[:, :0], numbers, labels.repeat_interleave(frames))
+    return Examples(flat, flat[:, :0], videos.repeat_interleave(frames), labels.repeat_interleave(frames))

@@ -70,8 +70,8 @@ def collected(
     return Examples(whole[:, :-size], whole[:, -size:], videos, labels), places, actors
 
 
-def frames_of(model: Any, data: Any, split: Any, number: int | None) -> tuple[Tensor, Tensor]:
-    """BlockSTN's features s_t (N, T, c h w), in half precision, of the clips of a split, and their labels (N,)."""
+def frames_of(model: Any, data: Any, split: Any, number: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """BlockSTN's features s_t (N, T, c h w), in half precision, of a split's clips, their labels and videos (N,)."""
     import torch
 
     from lightning_zoo.video.clips import to_pixels
@@ -79,13 +79,14 @@ def frames_of(model: Any, data: Any, split: Any, number: int | None) -> tuple[Te
     from .image_data import batches_of
     from .video_data import InOrder
 
-    kept: list[tuple[Tensor, Tensor]] = []
+    kept: list[tuple[Tensor, ...]] = []
     for batch in batches_of(InOrder(data), split, number):
         with torch.no_grad():
             frames = to_pixels(batch["clips"].to(model.device), model.frame_shape, model.hparams["pixels"])
-            kept.append((model.transformer.encode(frames).flatten(2).half().cpu(), batch["labels"].cpu()))
-    features, labels = (torch.cat(parts) for parts in zip(*kept, strict=True))
-    return features, labels
+            found = model.transformer.encode(frames).flatten(2).half().cpu()
+        kept.append((found, batch["labels"].cpu(), batch["videos"].cpu()))
+    features, labels, videos = (torch.cat(parts) for parts in zip(*kept, strict=True))
+    return features, labels, videos
 
 
 def middle_frames(data: Any, found: Recognized, rows: list[int]) -> Tensor:

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
     from .recognition import FoldScores, Protocol
     from .recognition_clips import Recognized
+    from .recognition_folds import FoldResult
 
 NAMES = {"both": "S and P", "statics": "S", "dynamics": "P"}
 SUPERVISED = "supervised 3D-CNN"
+SCORES = ("accuracy", "balanced_accuracy", "most_frequent", "attention")
 
 STATICS_COLOUR, DYNAMICS_COLOUR = (0.15, 0.35, 0.75), (0.95, 0.6, 0.1)
 BAR = 6
@@ -28,8 +30,9 @@ CLIPS_PER_ROW = 16
 
 
 @cache
-def _published() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(files("lightning_zoo.video").joinpath("published_video.json").read_text())
+def published_values(name: str) -> dict[str, Any]:
+    """A part of the thesis' tables, by its name in published_video.json."""
+    table: dict[str, Any] = json.loads(files("lightning_zoo.video").joinpath("published_video.json").read_text())[name]
     return table
 
 
@@ -37,21 +40,21 @@ def published_accuracies(data: Any, protocol: str, by: str) -> dict[str, float]:
     """Published accuracies in %, by row of the table; empty where the thesis has none for these data and protocol."""
     name = type(data).__name__
     if name == "MovingMNIST" and data.digits == "mnist" and (protocol, by) == ("split", "statics"):
-        known = _published()["pairs_of_digits"]
+        known = published_values("pairs_of_digits")
         return {"statics": known["statics"], "frame votes": known["frame_votes"]}
-    known = _published()["recognition"].get(name, {})
+    known = published_values("recognition").get(name, {})
     if protocol != "leave_one_actor_out" or by != "both" or "statics_and_dynamics" not in known:
         return {}
     return {"both": known["statics_and_dynamics"], SUPERVISED: known["supervised"]}
 
 
-def summary(folds: Sequence[FoldScores]) -> dict[str, Any]:
+def summary(folds: Sequence[FoldScores | FoldResult], scores: Sequence[str] = SCORES) -> dict[str, Any]:
     """Means over folds, sample standard deviations where there are several, and the accuracy over all videos."""
     from statistics import fmean, stdev
 
     found: dict[str, Any] = {"num_videos": sum(fold.num_videos for fold in folds)}
     found["all_videos"] = sum(fold.num_right for fold in folds) / found["num_videos"]
-    for name in ("accuracy", "balanced_accuracy", "most_frequent", "attention"):
+    for name in scores:
         values = [getattr(fold, name) for fold in folds]
         found[name] = fmean(values)
         found[f"{name}_deviation"] = stdev(values) if len(values) > 1 else None
@@ -84,7 +87,7 @@ def _table(found: Recognized, data: Any, protocol: str, known: Mapping[str, floa
                 table.add_row(fold.name, *_fold_cells(fold))
             table.add_section()
             table.add_row(f"{read}: all videos", str(whole["num_videos"]), f"{100 * whole['all_videos']:.1f}")
-        cells = [_percent(whole, score) for score in ("accuracy", "balanced_accuracy", "most_frequent")]
+        cells = [percent(whole, score) for score in ("accuracy", "balanced_accuracy", "most_frequent")]
         label = f"{read}: mean +- s.d." if len(folds) > 1 else f"{read}: {folds[0].name}"
         published = f"{known[name]:g}" if name in known else "-"
         table.add_row(label, str(whole["num_videos"]), *cells, _attention(whole), *([published] if known else []))
@@ -98,7 +101,8 @@ def _fold_cells(fold: FoldScores) -> list[str]:
     return [str(fold.num_videos), *shares, f"{fold.attention:.2f}"]
 
 
-def _percent(whole: Mapping[str, Any], name: str) -> str:
+def percent(whole: Mapping[str, Any], name: str) -> str:
+    """A score of a summary, with its deviation where there is one."""
     deviation = whole[f"{name}_deviation"]
     return f"{100 * whole[name]:.1f}" + ("" if deviation is None else f" +- {100 * deviation:.1f}")
 
@@ -120,8 +124,9 @@ def caption(data: Any, protocol: str, how: Protocol, known: Mapping[str, float],
         f"linear classifiers: {how.epochs} epochs, AdamW, learning rate {how.learning_rate:g}, weight decay "
         f"{how.weight_decay:g}, {how.batch_size} videos a step, seed {how.seed}; the last weights are tested",
     ]
-    if how.by == "both":
-        lines.append("a: mean over clips of the weight of S, 1 - a is that of P")
+    lines.append(
+        "a: mean over clips of the weight of S, 1 - a is that of P; 1 for S alone, 0 for P alone, - for frames"
+    )
     if own and protocol == "leave_one_actor_out":
         lines.append(f"encoder: trained without labels on clips of {own}, also where these are tested")
     if known:
@@ -184,25 +189,18 @@ def attention_picture(rows: Sequence[tuple[Sequence[Tensor], Sequence[float]]]) 
 
 def write(found: Recognized, data: Any, protocol: str, how: Protocol, file: Path, checkpoint: Path, log: bool) -> None:
     """Put the result into a JSON file, beside those of other features and protocols, and into the run in MLflow."""
-    from .score_report import add_entry, fingerprint_hash
-    from .trained import run_folder
+    from .score_report import fingerprint_hash
+    from .video_files import write_result
 
     settings = {name: value for name, value in vars(how).items() if name not in ("averaged", "device")}
     settings |= {"protocol": protocol, "data": type(data).__name__, "fingerprint": fingerprint_hash(data)}
     rows = {
         name: _plain(summary(folds)) | {"folds": [_fold(fold) for fold in folds]} for name, folds in found.rows.items()
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    add_entry(file, f"{checkpoint.stem}_{protocol}_{how.by}", settings | {"rows": rows})
-    print(f"Written to {file}")
-    noted = run_folder(checkpoint) / "mlflow_run_id"
-    if log and noted.is_file():
-        from lightning_zoo.callbacks.mlflow_store import log_to_run
-
-        scores = ("accuracy", "balanced_accuracy", "most_frequent", "attention")
-        values = {f"recognize/{name}/{score}": row[score] for name, row in rows.items() for score in scores}
-        kept = {name.replace(" ", "_"): value for name, value in values.items() if value is not None}
-        log_to_run(noted.read_text().strip(), kept, [file])
+    values = {
+        f"recognize/{name}/{score}".replace(" ", "_"): row[score] for name, row in rows.items() for score in SCORES
+    }
+    write_result(file, f"{checkpoint.stem}_{protocol}_{how.by}", settings | {"rows": rows}, values, checkpoint, log)
 
 
 def _fold(fold: FoldScores) -> dict[str, Any]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def recognize(
-    ckpt_path: str,
+    ckpt_path: list[str],
     *,
     by: Literal["both", "statics", "dynamics"] | None = None,
     protocol: Literal["leave_one_actor_out", "split"] | None = None,
@@ -37,8 +37,13 @@ def recognize(
     mean of their logits, in training and in testing. With protocol split and data without actors, one linear layer on S
     stands beside one on each frame's features of BlockSTN, whose answers are votes (section 7.4.4).
 
+    Checkpoints of VideoClassifier, fine-tuned or from scratch, are only tested, each on those whom its own run held
+    out: one per fold gives the means of Table 7.3. Of the options, num_clips, root, output, published, device and log
+    count then.
+
     Args:
-        ckpt_path: a checkpoint of StaticsDynamics, or `last` or `best` for the newest run's.
+        ckpt_path: a checkpoint of StaticsDynamics, or `last` or `best` for the newest run's; or one or several of
+            VideoClassifier, one per fold.
         by: both with the scalar between them, or one linear layer on statics or dynamics; null for both where actors
             are known, else for statics.
         protocol: leave_one_actor_out trains on all other actors' clips for each actor, split on those of the training
@@ -61,6 +66,7 @@ def recognize(
     from .allocator import keep_freed_memory
     from .pictures import destination
     from .quiet import quiet
+    from .recognition_folds import recognize_folds
     from .trained import check_numbers, find_checkpoint, mistakes, pick_device
     from .video_data import load_video, video_data_of
 
@@ -69,11 +75,24 @@ def recognize(
     counts = {"epochs": epochs, "hidden_size": hidden_size, "batch_size": batch_size}
     check_numbers(seed, **counts, num_clips=num_clips, num_shown=num_shown)
     _check_rates(learning_rate, weight_decay)
-    path = find_checkpoint(ckpt_path)
+    if not ckpt_path:
+        raise UsageError("--ckpt_path: none is given")
+    paths = [find_checkpoint(each) for each in ckpt_path]
+    path = paths[0]
     target, folder = destination(output, path, "recognize")
     if folder:
         raise UsageError(f"--output {output}: name a PNG file")
-    model = load_video(path, device, "recognize", "statics", "swap")
+    either = "StaticsDynamics or VideoClassifier"
+    model = load_video(path, device, "recognize", ("swap", "class_logits"), wanted=either)
+    if hasattr(model, "class_logits"):
+        _refuse(by=by, protocol=protocol)
+        recognize_folds(paths, root, num_clips, published, target, device, log)
+        return
+    if len(paths) > 1:
+        raise UsageError(
+            f"--ckpt_path: {path} holds {type(model).__name__}, whose folds are made here: give one checkpoint; "
+            "several are those of VideoClassifier"
+        )
     data = video_data_of(path, root)
     with mistakes():
         data.prepare_data()
@@ -86,6 +105,12 @@ def recognize(
     report.show(found, data, chosen, how, known, asked=published)
     report.draw(found, data, num_shown, target, path, log)
     report.write(found, data, chosen, how, target.with_suffix(".json"), path, log)
+
+
+def _refuse(**options: str | None) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"--{name} {value}: a VideoClassifier is tested as it is; leave the option out")
 
 
 def _check_rates(learning_rate: float, weight_decay: float) -> None:
@@ -117,7 +142,7 @@ def _protocol(data: Any, by: Any, **settings: Any) -> Protocol:
 
 def _recognized(model: Any, data: Any, chosen: str, how: Protocol, number: int | None) -> Recognized:
     from .probe_report import console
-    from .recognition import folds_by_actor, recognise
+    from .recognition import folds_by_actor, recognize_fold
     from .recognition_clips import Recognized, collected
 
     splits: tuple[Split, ...] = ("train", "test") if chosen == "split" else ("train", "val", "test")
@@ -132,7 +157,7 @@ def _recognized(model: Any, data: Any, chosen: str, how: Protocol, number: int |
         raise UsageError(f"--num_clips {number} leaves the clips of one actor alone: give more, or leave it out")
     names = sorted(set(data.actors))
     folds = [
-        recognise(examples, train, test, how, names[actor], fold)
+        recognize_fold(examples, train, test, how, names[actor], fold)
         for fold, (actor, train, test) in enumerate(folds_by_actor(actors))
     ]
     return Recognized({how.by: folds}, examples, places)
@@ -141,16 +166,16 @@ def _recognized(model: Any, data: Any, chosen: str, how: Protocol, number: int |
 def _of_the_split(examples: Examples, places: list[tuple[Split, int]], how: Protocol) -> FoldScores:
     import torch
 
-    from .recognition import recognise
+    from .recognition import recognize_fold
 
     of_test = torch.tensor([split == "test" for split, _ in places])
     train, test = ((of_test == wanted).nonzero().flatten() for wanted in (False, True))
-    return recognise(examples, train, test, how, "test split", 0)
+    return recognize_fold(examples, train, test, how, "test split", 0)
 
 
 def _frame_votes(model: Any, data: Any, how: Protocol, number: int | None) -> FoldScores:
-    from .recognition import recognise_by_frames
+    from .recognition import recognize_by_frames
     from .recognition_clips import frames_of
 
     train, test = (frames_of(model, data, split, number) for split in ("train", "test"))
-    return recognise_by_frames(train, test, how, "test split")
+    return recognize_by_frames(train, test, how, "test split")

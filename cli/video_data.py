@@ -55,7 +55,12 @@ class InOrder:
 
 
 def load_video(
-    path: Path, device: str, command: str, *needs: str, wanted: str = "StaticsDynamics", option: str = ""
+    path: Path,
+    device: str,
+    command: str,
+    *needs: str | tuple[str, ...],
+    wanted: str = "StaticsDynamics",
+    option: str = "",
 ) -> Any:
     """The video method of a checkpoint, in evaluation mode, on a device.
 
@@ -63,7 +68,7 @@ def load_video(
         path: the checkpoint.
         device: "auto", "cpu" or "cuda".
         command: for messages.
-        needs: names of what the command calls besides `features`.
+        needs: names of what the command calls besides `features`; of a tuple, one or the other.
         wanted: the classes that have all of it, in words.
         option: that named the checkpoint, as messages begin, such as "--judge: ".
 
@@ -78,8 +83,9 @@ def load_video(
 
     place = pick_device(device)
     module: Any = load(path)
-    missing = [name for name in ("features", *needs) if not callable(getattr(module, name, None))]
-    if missing or not hasattr(module, "num_frames"):
+    either = [(need,) if isinstance(need, str) else need for need in ("features", *needs)]
+    has_all = all(any(callable(getattr(module, name, None)) for name in names) for names in either)
+    if not has_all or not hasattr(module, "num_frames"):
         raise CheckpointError(
             f"{option}{path} holds {type(module).__name__}, which cannot {command}: name a checkpoint of {wanted}"
         )

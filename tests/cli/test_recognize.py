@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 from torch.nn import functional as F
-from video_checkpoints import TINY, checkpoint, write_walkers
+from video_checkpoints import DIGITS, TINY, checkpoint, write_walkers
 from video_toy import moving_squares, shaken
 
+from datamodules import MovingMNIST
 from lightning_zoo.cli import recognition
 from lightning_zoo.cli.recognition import (
     Examples,
@@ -15,15 +16,17 @@ from lightning_zoo.cli.recognition import (
     answers_by_votes,
     folds_by_actor,
     loss_of,
-    recognise,
-    recognise_by_frames,
+    recognize_by_frames,
+    recognize_fold,
     rows_by_video,
     train_classifier,
 )
+from lightning_zoo.cli.recognition_clips import collected, frames_of
 from lightning_zoo.cli.recognition_report import attention_picture, published_accuracies, summary
+from lightning_zoo.cli.video_data import clips_of
 from lightning_zoo.networks.attentive_classifier import AttentiveClassifier
 from lightning_zoo.video.statics_dynamics import StaticsDynamics
-from lightning_zoo.video.video_classifier import VideoClassifier
+from lightning_zoo.video.video_autoencoder import VideoAutoencoder
 
 
 def clips(number=24, classes=3, actors=3, seed=0, told=2.0):
@@ -90,7 +93,7 @@ def test_it_learns_what_is_there():
     examples, actors = clips(90, told=3.0)
     folds = list(folds_by_actor(actors))
     protocol = Protocol(3, epochs=60, hidden_size=4, learning_rate=0.02)
-    scores = [recognise(examples, train, test, protocol, str(actor), actor) for actor, train, test in folds]
+    scores = [recognize_fold(examples, train, test, protocol, str(actor), actor) for actor, train, test in folds]
     whole = summary(scores)
     assert whole["num_videos"] == 30
     assert whole["all_videos"] == sum(score.num_right for score in scores) / 30 > 0.9
@@ -128,7 +131,7 @@ def test_nothing_of_the_tested_fold_is_seen_in_training(monkeypatch, what):
         parts[0][test] += 100
         parts[1][test] *= -50
     protocol = Protocol(3, epochs=3, hidden_size=4, learning_rate=0.05)
-    scores = [recognise(each, train, test, protocol, "", 0) for each in (examples, Examples(*parts))]
+    scores = [recognize_fold(each, train, test, protocol, "", 0) for each in (examples, Examples(*parts))]
     first, second = (network.state_dict() for network in trained)
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     assert scores[0].most_frequent == pytest.approx(1 / 3)
@@ -136,38 +139,95 @@ def test_nothing_of_the_tested_fold_is_seen_in_training(monkeypatch, what):
         assert scores[0].attention == scores[1].attention
         assert scores[0].accuracy != scores[1].accuracy
     changed = Examples(*parts[:3], examples.labels.roll(1))
-    recognise(changed, train, test, protocol, "", 0)
+    recognize_fold(changed, train, test, protocol, "", 0)
     assert any(not torch.equal(value, trained[2].state_dict()[name]) for name, value in first.items())
 
 
 def test_the_most_frequent_class_is_that_of_the_training_videos():
     videos, labels = torch.arange(7), torch.tensor([0, 1, 1, 0, 0, 0, 1])
     examples = Examples(torch.randn(7, 14), torch.randn(7, 6), videos, labels)
-    score = recognise(examples, torch.arange(3), torch.arange(3, 7), Protocol(2, epochs=1), "", 0)
+    score = recognize_fold(examples, torch.arange(3), torch.arange(3, 7), Protocol(2, epochs=1), "", 0)
     assert score.most_frequent == 0.25
 
 
 def test_most_frames_decide_and_probabilities_where_they_are_even():
-    votes = torch.tensor([[[9.0, 0, 0], [0, 0.1, 0], [0, 0.1, 0]], [[0, 3.0, 0], [1.0, 0, 0], [0, 0, 0.5]]])
-    assert answers_by_votes(votes).tolist() == [1, 1]
-    assert votes[0].mean(0).argmax() == 0, "the mean would have said otherwise"
+    votes = torch.tensor([[9.0, 0, 0], [0, 0.1, 0], [0, 0.1, 0], [0, 3.0, 0], [1.0, 0, 0], [0, 0, 0.5]])
+    assert answers_by_votes(votes, torch.tensor([0, 0, 0, 1, 1, 1])).tolist() == [1, 1]
+    assert votes[:3].mean(0).argmax() == 0, "the mean would have said otherwise"
+    assert answers_by_votes(votes[[3, 0, 4, 1, 5, 2]], torch.tensor([1, 0, 1, 0, 1, 0])).tolist() == [1, 1]
 
 
-def test_frames_are_classified_one_by_one():
+def test_all_frames_of_a_video_vote_together():
+    clips = torch.tensor([[0, 0, 0], [1, 1, 0], [1, 1, 1]])
+    logits = 5 * F.one_hot(clips.flatten(), 2).float()
+    assert answers_by_votes(logits, torch.zeros(9, dtype=torch.int64)).tolist() == [1]
+    assert answers_by_votes(logits, torch.arange(3).repeat_interleave(3)).tolist() == [0, 1, 1]
+
+
+def test_frames_are_classified_one_by_one_and_answer_by_video():
     generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(40) % 4
+    videos = torch.arange(40) // 2
+    labels = videos % 4
     features = (torch.eye(4).repeat(1, 3)[labels][:, None] * 2 + torch.randn(40, 5, 12, generator=generator)).half()
     protocol = Protocol(4, epochs=30, learning_rate=0.02)
-    score = recognise_by_frames((features[:30], labels[:30]), (features[30:], labels[30:]), protocol, "frames")
-    assert score.num_videos == 10
+    train, test = ((features[rows], labels[rows], videos[rows]) for rows in (slice(30), slice(30, None)))
+    score = recognize_by_frames(train, test, protocol, "frames")
+    assert score.num_videos == 5
     assert score.accuracy > 0.8
-    other = recognise_by_frames((features[:30], labels[:30]), (features[30:], (labels[30:] + 1) % 4), protocol, "")
+    other = recognize_by_frames(train, (test[0], (test[1] + 1) % 4, test[2]), protocol, "")
     assert other.accuracy < 0.2
 
 
 def test_rows_of_each_video():
     found = rows_by_video(torch.tensor([5, 2, 5, 9, 2]))
     assert [rows.tolist() for rows in found] == [[1, 4], [0, 2], [3]]
+
+
+@pytest.mark.parametrize("pixels", ["unit", "signed"])
+def test_frames_are_read_in_the_range_of_their_network(pixels):
+    torch.manual_seed(0)
+    model, data = shaken(StaticsDynamics(**TINY, pixels=pixels)).eval(), MovingMNIST(**DIGITS)
+    features, labels, videos = frames_of(model, data, "test", 4)
+    frames = clips_of(data, "test", 4)[:, [0, 7]].float() / 255
+    with torch.no_grad():
+        expected = model.transformer.encode(frames if pixels == "unit" else 2 * frames - 1).flatten(2)
+    torch.testing.assert_close(features[:, [0, 7]].float(), expected, rtol=1e-2, atol=1e-2)
+    assert videos.tolist() == [0, 1, 2, 3]
+    assert labels.shape == (4,)
+
+
+def test_clips_are_collected_with_statics_and_dynamics_in_their_places():
+    torch.manual_seed(0)
+    model, data = shaken(StaticsDynamics(**TINY)).eval(), MovingMNIST(**DIGITS)
+    examples, places, actors = collected(model, data, ("train", "test"), 6)
+    assert places == [("train", row) for row in range(6)] + [("test", row) for row in range(6)]
+    assert len(examples.videos.unique()) == 12
+    assert actors.tolist() == [-1] * 12
+    with torch.no_grad():
+        found = model.features(torch.cat([clips_of(data, split, 6) for split in ("train", "test")]))
+    for name in ("statics", "dynamics"):
+        torch.testing.assert_close(getattr(examples, name).float(), found[name], rtol=1e-3, atol=1e-4)
+
+
+def test_rates_of_the_command_reach_the_optimizer(zoo, digits, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        recognition, "train_classifier", lambda own, how: given.append(how) or train_classifier(own, how)
+    )
+    words = ("--epochs", "2", "--weight_decay", "0.5", "--learning_rate", "0.003", "--seed", "7", "--hidden_size", "5")
+    assert zoo("recognize", "--ckpt_path", str(digits), *words, "--batch_size", "9", "--num_clips", "4") == 0
+    how = given[0]
+    assert (how.epochs, how.weight_decay, how.learning_rate) == (2, 0.5, 0.003)
+    assert (how.seed, how.hidden_size, how.batch_size, how.num_classes) == (7, 5, 9, 55)
+
+
+def test_weight_decay_shrinks_what_nothing_holds_up():
+    examples, _ = clips()
+    sizes = []
+    for decay in (0.0, 20.0):
+        trained = train_classifier(examples, Protocol(3, epochs=20, hidden_size=4, weight_decay=decay))
+        sizes.append(trained.classes.weight.norm())
+    assert sizes[1] < 0.5 * sizes[0]
 
 
 def test_bars_are_blue_as_far_as_statics_count():
@@ -224,6 +284,7 @@ def test_pairs_of_digits_by_statics_and_by_votes(zoo, digits, capsys):
     assert "the thesis has none for these data" in said
     assert "69.1" not in said
     assert "balanced 1.8 (55 classes)" in said
+    assert "a: mean over clips of the weight of S" in said
     entry = json.loads((digits.parent / "table.json").read_text())["digits_split_statics"]
     assert {name: row["num_videos"] for name, row in entry["rows"].items()} == {"statics": 16, "frame votes": 16}
     assert entry["rows"]["statics"]["attention"] == 1
@@ -295,7 +356,12 @@ def test_mistakes_are_told_in_one_line(zoo, digits, capsys, words, message):
 
 
 def test_other_methods_cannot_recognize(zoo, project, capsys):
-    module = VideoClassifier(base_channels=2, class_names=["one", "other"])
-    path = checkpoint(project / "classifier.ckpt", module, "MovingMNIST", digits="digits8x8")
+    path = checkpoint(project / "autoencoder.ckpt", VideoAutoencoder(base_channels=2))
     assert zoo("recognize", "--ckpt_path", str(path)) == 2
-    assert "VideoClassifier, which cannot recognize: name a checkpoint of StaticsDynamics" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "VideoAutoencoder, which cannot recognize: name a checkpoint of StaticsDynamics or VideoClassifier" in said
+
+
+def test_folds_of_statics_and_dynamics_are_made_here(zoo, digits, capsys):
+    assert zoo("recognize", "--ckpt_path", str(digits), str(digits)) == 2
+    assert "holds StaticsDynamics, whose folds are made here: give one checkpoint" in capsys.readouterr().err
