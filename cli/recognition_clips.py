@@ -80,7 +80,7 @@ def frames_of(model: Any, data: Any, split: Any, number: int | None) -> tuple[Te
     from .video_data import InOrder
 
     kept: list[tuple[Tensor, ...]] = []
-    for batch in batches_of(InOrder(data), split, number):
+    for batch in batches_of(InOrder(data, number), split, number):
         with torch.no_grad():
             frames = to_pixels(batch["clips"].to(model.device), model.frame_shape, model.hparams["pixels"])
             found = model.transformer.encode(frames).flatten(2).half().cpu()

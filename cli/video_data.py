@@ -40,18 +40,22 @@ class InOrder:
 
     Args:
         data: a DataModule of clips.
+        number: how many are asked for of data that draw them without end; null for those of an epoch.
     """
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, number: int | None = None) -> None:
         self.data = data
+        self.number = number
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.data, name)
 
     def train_dataloader(self) -> Any:
-        """All training clips that do not overlap; of clips that are drawn without end, those of the first epoch."""
-        whole = getattr(self.data, "clips_dataloader", None)
-        return self.data.train_dataloader() if whole is None else whole("train")
+        """All training clips that do not overlap; of clips that are drawn without end, the first ones."""
+        if hasattr(self.data, "clips_dataloader"):
+            return self.data.clips_dataloader("train")
+        first = getattr(self.data, "first_clips_dataloader", None)
+        return self.data.train_dataloader() if first is None else first(self.number)
 
 
 def load_video(
@@ -124,7 +128,7 @@ def clips_of(data: Any, split: Split, number: int | None = None) -> Tensor:
     """
     import torch
 
-    return torch.cat([batch["clips"] for batch in batches_of(InOrder(data), split, number)])
+    return torch.cat([batch["clips"] for batch in batches_of(InOrder(data, number), split, number)])
 
 
 def clips_at(data: Any, split: Split, rows: Sequence[int]) -> Tensor:
@@ -133,7 +137,7 @@ def clips_at(data: Any, split: Split, rows: Sequence[int]) -> Tensor:
 
     wanted, first = set(rows), 0
     found: dict[int, Tensor] = {}
-    for batch in batches_of(InOrder(data), split, max(wanted) + 1):
+    for batch in batches_of(InOrder(data, max(wanted) + 1), split, max(wanted) + 1):
         clips = batch["clips"]
         found |= {row: clips[row - first].clone() for row in wanted if first <= row < first + len(clips)}
         first += len(clips)
@@ -153,7 +157,7 @@ def facts_of(models: Sequence[Any], features: Sequence[str], data: Any, split: S
     import torch
 
     kept: list[dict[str, Tensor]] = []
-    for batch in batches_of(InOrder(data), split, number):
+    for batch in batches_of(InOrder(data, number), split, number):
         known = ("videos", "labels", "keypoints")
         made: dict[str, Tensor] = {name: batch[name].cpu() for name in known if name in batch}
         for place, values in enumerate(_features(models, features, batch["clips"])):

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -202,6 +203,16 @@ class MovingMNIST(L.LightningDataModule):
         """New clips in every epoch, or the same in another order; a last batch that is not full is left out."""
         number = self.num_clips["train"]
         return self._loader("train", permutation(number, self.seed) if self.fixed_train else in_turn(number))
+
+    def first_clips_dataloader(self, number: int | None = None) -> IndexBatches:
+        """The first training clips in order, as many as wanted, also more than an epoch has; without "pairs".
+
+        Args:
+            number: how many; null for those of an epoch.
+        """
+        number = number or self.num_clips["train"]
+        gather = partial(self.clips, "train")
+        return IndexBatches(gather, in_order(number), number, batch_size=min(self.batch_size, number))
 
     def val_dataloader(self) -> IndexBatches:
         """The clips of validation, in order."""

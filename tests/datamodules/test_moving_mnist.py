@@ -141,6 +141,15 @@ def test_the_distance_of_pairs_grows_over_the_first_epochs(root, epoch, largest)
     assert set(range(1, largest - 1)) <= set(distances)
 
 
+def test_training_clips_in_order_go_beyond_an_epoch(root):
+    module = build(root)
+    first, later = whole(module.first_clips_dataloader(10)), module.clips("train", torch.arange(7, 10))
+    assert first["index"].tolist() == list(range(10))
+    assert torch.equal(first["clips"][7:], later["clips"])
+    assert "pairs" not in first
+    assert len(whole(module.first_clips_dataloader())["index"]) == module.num_clips["train"]
+
+
 def test_pairs_do_not_change_a_clip(root):
     module, index = build(root), torch.tensor([5, 2])
     plain, paired = module.clips("train", index), module.clips("train", index, pairs=True)
