@@ -46,6 +46,7 @@ MAY_IMPORT = {
         "lightning_zoo.extras",
         "lightning_zoo.step_logging",
     ),
+    "lightning_zoo.augmentations": (),
     "lightning_zoo.checkpoints": (),
     "lightning_zoo.extras": (),
     "lightning_zoo.gradients": (),
