@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def recognize(
-    ckpt_path: list[str],
+    ckpt_path: list[str] | str,
     *,
     by: Literal["both", "statics", "dynamics"] | None = None,
     protocol: Literal["leave_one_actor_out", "split"] | None = None,
@@ -77,7 +77,7 @@ def recognize(
     _check_rates(learning_rate, weight_decay)
     if not ckpt_path:
         raise UsageError("--ckpt_path: none is given")
-    paths = [find_checkpoint(each) for each in ckpt_path]
+    paths = [find_checkpoint(each) for each in ([ckpt_path] if isinstance(ckpt_path, str) else ckpt_path)]
     path = paths[0]
     target, folder = destination(output, path, "recognize")
     if folder:

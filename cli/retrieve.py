@@ -8,7 +8,7 @@ from .errors import UsageError
 
 
 def retrieve(
-    ckpt_path: list[str],
+    ckpt_path: list[str] | str,
     *,
     by: Literal["dynamics", "statics"] | None = None,
     queries: Literal["train", "val", "test"] = "test",
@@ -63,7 +63,7 @@ def retrieve(
     for name, values in (("ckpt_path", ckpt_path), ("clips", clips)):
         if values is not None and not values:
             raise UsageError(f"--{name}: none is given")
-    paths = [find_checkpoint(path) for path in ckpt_path]
+    paths = [find_checkpoint(path) for path in ([ckpt_path] if isinstance(ckpt_path, str) else ckpt_path)]
     target, folder = destination(output, paths[0], "retrieve" + f"_{by}" * (by is not None))
     if folder:
         raise UsageError(f"--output {output}: name a PNG file")

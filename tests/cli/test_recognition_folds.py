@@ -77,7 +77,7 @@ def test_a_fold_says_what_the_test_of_its_run_says(folds, videos):
 
 
 def test_one_checkpoint_is_one_fold(zoo, folds, project, capsys):
-    assert zoo("recognize", "--ckpt_path", str(folds[0]), "--output", str(project / "one.png"), "--device", "cpu") == 0
+    assert zoo("recognize", f"--ckpt_path={folds[0]}", "--output", str(project / "one.png"), "--device", "cpu") == 0
     entry = entry_in(project / "one.json")
     assert entry["num_folds"] == 1
     assert entry["accuracy_deviation"] is None

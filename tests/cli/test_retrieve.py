@@ -14,6 +14,7 @@ from datamodules import ClipFolder, MovingMNIST, Weizmann
 from lightning_zoo import BlockSTN, StaticsDynamics, VideoAutoencoder, VideoClassifier
 from lightning_zoo.checkpoints import CheckpointError, load
 from lightning_zoo.cli.errors import UsageError
+from lightning_zoo.cli.main import main
 from lightning_zoo.cli.retrieval import shown_queries
 from lightning_zoo.cli.retrieval_report import published_column, published_distances, table_of
 from lightning_zoo.cli.retrieve import retrieve
@@ -153,7 +154,8 @@ def test_clips_that_two_splits_share_do_not_answer_themselves(tmp_path):
 
 def test_clips_are_named_by_row_or_by_video(walkers, tmp_path, capsys):
     file = tmp_path / "found.png"
-    retrieve([str(walkers[0])], clips=["daria_walk", "1"], output=str(file), device="cpu")
+    words = ["--clips", "daria_walk", "1", "--output", str(file), "--device", "cpu"]
+    main(["retrieve", f"--ckpt_path={walkers[0]}", *words])
     [entry] = entries(file).values()
     asked = [pair["query"] for pair in entry["shown"]]
     assert asked == [
