@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -60,20 +61,18 @@ def test_all_shifts_are_equally_likely(pad):
     assert chi_square < cells - 1 + 5 * math.sqrt(2 * (cells - 1))
 
 
-def test_a_positive_shift_shows_what_lies_further_down_and_right():
-    # `shifts_of` reads a crop's place; the picture moves the other way, as in a crop of what was padded.
+def test_one_draw_is_one_shift_of_whatever_image():
     image = noise_images(1, 1, 9, 9)
     (shift,) = shifts_of(1, 4, seeded(5))
     assert 0 not in shift
-    expected = slow_crops(image[0], 4)[shift]
-    assert np.array_equal(random_shift(image, 4, seeded(5))[0].numpy(), expected)
+    assert np.array_equal(random_shift(image, 4, seeded(5))[0].numpy(), slow_crops(image[0], 4)[shift])
 
 
 def test_images_of_a_batch_move_independently():
     assert len(set(shifts_of(40, 4, seeded()))) > 20
 
 
-@pytest.mark.parametrize("augment", [random_shift, random_intensity])
+@pytest.mark.parametrize("augment", [random_shift, random_intensity, partial(augmented_views, intensity=0.05)])
 def test_a_generator_decides_alone(augment):
     images = noise_images(8, 1, 12, 12)
     torch.manual_seed(0)

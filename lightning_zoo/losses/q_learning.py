@@ -50,7 +50,6 @@ def q_targets(rewards: Tensor, discounts: Tensor, next_values: Tensor) -> Tensor
         (B,) in float32 at least.
     """
     rewards, discounts, next_values = (full_precision(x.detach()) for x in (rewards, discounts, next_values))
-    assert rewards.dim() == 1, rewards.shape
     assert rewards.shape == discounts.shape == next_values.shape[-1:], (discounts.shape, next_values.shape)
     return rewards + discounts * (next_values if next_values.dim() == 1 else next_values.mean(0))
 
@@ -68,7 +67,6 @@ def chosen_values(q: Tensor, actions: Tensor) -> Tensor:
 def value_errors(values: Tensor, targets: Tensor, kind: ErrorKind = "huber") -> Tensor:
     """Error of each value (..., B) from its target (B,), same shape, in float32 at least; targets get no gradient."""
     values, targets = full_precision(values), full_precision(targets.detach())
-    assert targets.dim() == 1, targets.shape
     assert values.shape[-1:] == targets.shape, (values.shape, targets.shape)
     targets = targets.expand_as(values)
     if kind == "mse":

@@ -53,6 +53,7 @@ def test_every_view_has_a_best_action_of_its_own():
     values = greedy_values(target, online)
     for view in range(VIEWS):
         torch.testing.assert_close(values[view], greedy_values(target[view], online[view]))
+        assert greedy_values(target)[view].tolist() == [max(row) for row in target[view].tolist()]
 
 
 def test_targets_equal_a_loop():
