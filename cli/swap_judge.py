@@ -128,9 +128,9 @@ def _guesses(judge: Any, parts: Any) -> Tensor:
 
 
 def _share(values: Tensor, videos: Tensor, seed: int) -> Share:
-    from lightning_zoo.metrics.keypoint_displacement import _interval
+    from lightning_zoo.metrics.keypoint_displacement import bootstrap_interval
 
-    return Share(float(values.double().mean()), *_interval(values.double(), videos, resamples=1000, seed=seed))
+    return Share(float(values.double().mean()), *bootstrap_interval(values.double(), videos, resamples=1000, seed=seed))
 
 
 def _check_classes(judge: Any, path: Path, data: Any, labels: Tensor | None) -> None:

@@ -82,6 +82,7 @@ def load_video(
         UsageError: for a device that is not there.
     """
     from lightning_zoo.checkpoints import load, read
+    from lightning_zoo.video.hyperparameters import in_first_phase
 
     from .trained import pick_device
 
@@ -93,12 +94,10 @@ def load_video(
         raise CheckpointError(
             f"{option}{path} holds {type(module).__name__}, which cannot {command}: name a checkpoint of {wanted}"
         )
-    checkpoint = read(path)
-    first = checkpoint.get("hyper_parameters", {}).get("transformer_epochs", 0)
-    if checkpoint.get("epoch", 0) < first:
+    if in_first_phase(read(path)):
         raise CheckpointError(
-            f"{option}{path} was written in the first phase, of {first} epochs, before its video encoder learnt "
-            "anything: train on with fit --ckpt_path, or name another checkpoint"
+            f"{option}{path} was written in the first phase, of {module.hparams['transformer_epochs']} epochs, before its "
+            "video encoder learnt anything: train on with fit --ckpt_path, or name another checkpoint"
         )
     return module.to(place)
 

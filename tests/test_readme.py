@@ -38,6 +38,7 @@ FIT = {
     "statics_dynamics_moving_mnist": [
         *("--model.base_channels=2", "--model.channels=4", "--model.hidden_size=8", "--data.batch_size=4"),
         *("--data.num_train=16", "--data.num_val=8", "--data.num_test=8"),
+        *("--model.transformer_epochs=1", "--trainer.max_epochs=2"),
     ],
     "crvae_mnist": ["--model.base_channels=2", "--data.batch_size=4", "--data.num_val=8"],
 }
@@ -53,8 +54,8 @@ OTHERS = {
     "faces": ["--device=cpu"],
     "statics": ["--num_clips=2", "--device=cpu"],
     "swap": ["--num_clips=2", "--device=cpu"],
-    "retrieve": ["--num_shown=1", "--device=cpu"],
-    "recognize": ["--epochs=2", "--device=cpu"],
+    "retrieve": ["--num_shown=1", "--num_queries=8", "--num_database=16", "--device=cpu"],
+    "recognize": ["--epochs=2", "--num_clips=16", "--device=cpu"],
     "score": ["--num_images=4", "--device=cpu"],
     "test": ["--model.num_draws=2", "--data.num_val=8", "--data.batch_size=4", "--trainer.limit_test_batches=1"],
 }

@@ -203,12 +203,15 @@ class RetrievalDistance:
     def _row(self, distances: Tensor) -> DistanceRow:
         known = ~distances.isnan()
         values = distances[known]
-        low, high = _interval(values, self.videos[known], resamples=self.resamples, seed=self.seed)
+        low, high = bootstrap_interval(values, self.videos[known], resamples=self.resamples, seed=self.seed)
         return DistanceRow(float(values.mean()), low, high, len(values), distances)
 
 
-def _interval(values: Tensor, videos: Tensor, *, resamples: int, seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of values (n,) when whole videos are drawn, all with the same chance."""
+def bootstrap_interval(values: Tensor, videos: Tensor, *, resamples: int, seed: int) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean of values (n,) when whole videos (n,) are drawn, all with the same chance.
+
+    Not a number for fewer than two videos.
+    """
     groups = videos.unique(return_inverse=True)[1]
     sums, counts = groups.bincount(weights=values), groups.bincount().double()
     if len(sums) < 2:

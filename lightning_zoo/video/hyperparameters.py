@@ -1,5 +1,6 @@
-"""Which hyperparameters of video methods are refused."""
+"""Which hyperparameters of video methods are refused, and what a checkpoint's tell of its phase."""
 
+from collections.abc import Mapping
 from typing import Any
 
 CHOICES = {
@@ -57,3 +58,9 @@ def check_hyperparameters(given: Any) -> None:
                 raise ValueError(f"{name} must be {rule}, got {value}")
     if given.get("channels", 2) % 2:
         raise ValueError(f"channels must be even, got {given['channels']}")
+
+
+def in_first_phase(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint is of StaticsDynamics before its second phase, in which S and P begin to learn."""
+    epochs: int = checkpoint.get("hyper_parameters", {}).get("transformer_epochs", 0)
+    return bool(checkpoint.get("epoch", 0) < epochs)

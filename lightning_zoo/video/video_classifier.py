@@ -17,7 +17,7 @@ from lightning_zoo.networks.frame_autoencoder import Pixels
 from lightning_zoo.networks.video_encoder import VideoFeatures, VideoTrunk
 from lightning_zoo.step_logging import logs_now
 from lightning_zoo.video.clips import check_clips, to_pixels
-from lightning_zoo.video.hyperparameters import check_hyperparameters
+from lightning_zoo.video.hyperparameters import check_hyperparameters, in_first_phase
 
 Head = Literal["features", "pooled"]
 
@@ -174,7 +174,7 @@ class VideoClassifier(Loadable, L.LightningModule):
             raise ValueError(
                 f"initial_weights: {path} holds {kind}, name a checkpoint of StaticsDynamics or VideoClassifier"
             )
-        if checkpoint.get("epoch", 0) < given.get("transformer_epochs", 0):
+        if in_first_phase(checkpoint):
             raise ValueError(
                 f"initial_weights: {path} was written in the first phase, before its video encoder learnt anything"
             )
