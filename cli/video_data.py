@@ -96,8 +96,8 @@ def load_video(
         )
     if in_first_phase(read(path)):
         raise CheckpointError(
-            f"{option}{path} was written in the first phase, of {module.hparams['transformer_epochs']} epochs, before its "
-            "video encoder learnt anything: train on with fit --ckpt_path, or name another checkpoint"
+            f"{option}{path} was written in the first phase, of {module.hparams['transformer_epochs']} epochs, before "
+            "its video encoder learnt anything: train on with fit --ckpt_path, or name another checkpoint"
         )
     return module.to(place)
 
