@@ -39,11 +39,14 @@ class Critic(nn.Module):
         self.output = ParallelLinear(num_heads, sizes[-1], 1)
 
     def forward(self, features: Tensor, actions: Tensor) -> Tensor:
-        """Values (H, B) of features (B, D) and actions (B, A) in [-1, 1].
+        """Values (H, B) of features (B, D) and actions (B, A) in [-1, 1]; of K views (K, B, D), values (K, H, B).
 
-        Under autocast the last layer stays in the type of its weights.
+        Actions (B, A) stand for all views alike. Under autocast the last layer stays in the type of its weights.
         """
-        x = torch.cat([features, actions], 1).expand(self.num_heads, -1, -1)
+        assert features.shape[-2] == actions.shape[-2], (features.shape, actions.shape)
+        pairs = torch.cat([features, actions.expand(*features.shape[:-1], -1)], -1)
+        x = pairs.flatten(0, -2).expand(self.num_heads, -1, -1)
         for layer in self.hidden:
             x = torch.relu(layer(x))
-        return in_full_precision(self.output, x).squeeze(2)
+        values = in_full_precision(self.output, x).squeeze(2)
+        return values.unflatten(1, features.shape[:-1]).movedim(0, -2)

@@ -80,6 +80,19 @@ def test_critic_equals_its_heads_one_at_a_time(num_heads):
         torch.testing.assert_close(values[head], expected[:, 0])
 
 
+def test_views_come_before_heads_and_may_share_actions():
+    critic = disturb(Critic(4, 2, num_heads=3, hidden_sizes=(7,)))
+    features, actions, own = draw(2, 6, 4), draw(6, 2, seed=2), draw(2, 6, 2, seed=3)
+    shared, separate = critic(features, actions), critic(features, own)
+    assert shared.shape == separate.shape == (2, 3, 6)
+    for view in range(2):
+        torch.testing.assert_close(shared[view], critic(features[view], actions))
+        torch.testing.assert_close(separate[view], critic(features[view], own[view]))
+    for wrong in (actions[:1], own[:, :1]):
+        with pytest.raises(AssertionError):
+            critic(features, wrong)
+
+
 def test_heads_start_orthogonal_and_apart():
     torch.manual_seed(0)
     critic = Critic(4, 2, num_heads=3, hidden_sizes=(7, 5))
