@@ -104,7 +104,7 @@ class AtariEnvironments:
         # A game that is over has no lives, yet some lose the last one before they are over: neither goes on.
         life_lost = (lives < self._lives) & (lives > 0) & ~game_over & ~reset
         truncated = (self._steps >= self.max_steps) & ~game_over
-        self._lives, self._cut, self._over = lives, truncated, truncated | game_over
+        self._lives, self._cut, self._over = lives, truncated.copy(), truncated | game_over
         terminated = game_over | life_lost if self.terminal_on_life_loss else game_over
         return Steps(self._game.frames, rewards, terminated, truncated, reset, life_lost)
 

@@ -3,12 +3,13 @@
 import os
 import sys
 from ctypes import CDLL
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from datamodules.environments import cannot_draw
-from lightning_zoo.extras import MissingExtraError, require
+from lightning_zoo.extras import require
 
 _WAY_OUT = (
     "start with MUJOCO_GL=egl (needs libegl1 and a driver, Mesa's will do) or MUJOCO_GL=osmesa (needs libosmesa6), "
@@ -24,9 +25,10 @@ def load_suite() -> Any:
         DataError: if the renderer that MUJOCO_GL names cannot be loaded.
     """
     _choose_renderer()
+    require("dm_control")
     try:
-        return require("dm_control.suite")
-    except MissingExtraError:
+        return import_module("dm_control.suite")
+    except ModuleNotFoundError:
         raise
     except Exception as error:
         raise cannot_draw(f"dm_control with MUJOCO_GL={_chosen()}", error, _WAY_OUT) from error

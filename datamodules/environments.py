@@ -137,7 +137,9 @@ def environment_seeds(seed: Seed, num_envs: int) -> list[int]:
 
     Consecutive seeds would give environment 1 of seed 0 and environment 0 of seed 1 the same games.
     """
-    return [int(word) >> 1 for word in np.random.SeedSequence(seed).generate_state(num_envs)]
+    words = [seed] if isinstance(seed, int) else [*seed]
+    # With their number in front: numpy takes 1 and [1, 0] for the same.
+    return [int(word) >> 1 for word in np.random.SeedSequence([len(words), *words]).generate_state(num_envs)]
 
 
 def at_least(name: str, value: int, lowest: int) -> int:

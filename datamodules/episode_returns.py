@@ -26,8 +26,8 @@ class Episode(NamedTuple):
 class EpisodeReturns:
     """Adds up the rewards of E environments and hands out the episodes that ended.
 
-    Lost lives end no episode, the steps that reset count for none. Call `clear` when the environments are reset: what was
-    open then has no end.
+    Lost lives end no episode, the steps that reset count for none. Call `clear` when the environments are reset: what
+    was open then has no end.
     """
 
     def __init__(self, num_envs: int) -> None:

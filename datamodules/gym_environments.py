@@ -37,13 +37,12 @@ class GymEnvironments(SequentialEnvironments):
         arguments: dict[str, Any] | None = None,
         screens: bool = False,
     ) -> None:
+        settings = dict(arguments or {})
         if max_steps is not None:
-            at_least("max_steps", max_steps, 1)
-        render_mode = "rgb_array" if screens else None
-        singles = [
-            _Gym(environment_id, {"max_episode_steps": max_steps, "render_mode": render_mode, **(arguments or {})})
-            for _ in range(at_least("num_envs", num_envs, 1))
-        ]
+            settings["max_episode_steps"] = at_least("max_steps", max_steps, 1)
+        if screens:
+            settings["render_mode"] = "rgb_array"
+        singles = [_Gym(environment_id, settings) for _ in range(at_least("num_envs", num_envs, 1))]
         space = singles[0].environment.observation_space
         super().__init__(
             environment_id, singles, singles[0].actions(), space.shape, np.dtype(np.float32), action_repeat
