@@ -131,8 +131,9 @@ def test_bytes_are_fractions_of_255():
 def test_values_stay_in_single_precision_under_autocast():
     network = build(hidden_sizes=(12,), dueling=True)
     with torch.no_grad():
-        network.value.bias += 1001  # between two numbers of bfloat16
-        network.advantage.weight *= 0.01
+        # Numbers that bfloat16 does not have.
+        network.value.bias += 1001
+        network.advantage.bias += 1000 + 0.5 * torch.arange(5)
     with torch.autocast("cpu", torch.bfloat16):
         q = network(observations())
     assert q.dtype == torch.float32
