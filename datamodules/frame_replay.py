@@ -154,13 +154,13 @@ class FrameReplay:
             raise ValueError("add() came before begin(): give begin() the frames that the environments were reset to")
         envs = (self.num_envs,)
         reset = on_host(reset, "reset", envs, np.bool_)
-        going = ~reset
-        terminated = on_host(terminated, "terminated", envs, np.bool_) & going
-        ends = on_host(truncated, "truncated", envs, np.bool_) & going | terminated
+        terminated = on_host(terminated, "terminated", envs, np.bool_)
+        ends = on_host(truncated, "truncated", envs, np.bool_) | terminated
         actions = on_host(actions, "actions", self._actions.shape[1:], self._actions.dtype)
         rewards = on_host(rewards, "rewards", envs, self._rewards.dtype)
         self._write_frames(frames)
         row = self._written % self.num_rows
+        # Row -1 is the last one: the ring closes by itself. Where `reset`, no window will ever look at these.
         self._actions[row - 1] = actions
         self._rewards[row - 1] = rewards
         self._terminated[row - 1] = terminated
@@ -323,10 +323,12 @@ class FrameReplay:
 
         Raises:
             DataError: if the file is missing, is another, or is of other settings; the memory is then as it was.
+            OSError: if the file cannot be read to its end; the memory is then empty.
         """
         state = read_description(path, digest)
         self._check_settings(state, f"the replay {path}")
-        self._points.marked[:] = False
+        self._points.marked[:] = False  # beyond the rows that are read, too
+        self._points.count = self._written = 0
         read_tensors(path, self._content(min(state["written"], self.num_rows)))
         self._written = state["written"]
         self._points.steps[:] = state["steps"]

@@ -49,7 +49,7 @@ class StartingPoints:
         Args:
             row: of the new frames.
             ends: bool (E,), the step ended an episode: its windows are complete, and whatever follows is another one.
-            reset: bool (E,), the frame is the first of an episode and no step led to it; never where ``ends``.
+            reset: bool (E,), the frame is the first of an episode and no step led to it; goes before ``ends``.
         """
         self._forget(row)
         self.steps = np.where(reset, 0, self.steps + 1)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from datamodules import replay_file
+from datamodules import frame_replay, replay_file
 from datamodules.errors import DataError
 from datamodules.frame_replay import FrameReplay
 from datamodules.starting_points import DENSE
@@ -308,12 +308,13 @@ def test_what_is_acted_on_is_what_is_stored(padding):
 def test_all_starting_points_are_equally_likely(dense):
     """Chi-square at a level of one in a thousand, for both ways of drawing."""
     replay = small_replay(2, 40 if dense else 2000, num_steps=6)
-    for restart in range(20):  # each adds seven rows and, without an end in them, one starting point per environment
-        play(replay, 100 if dense else 6, seed=restart, chance=0.05 if dense else 0)
-    written = 40 if dense else 2 * 20 * 7
+    for restart in range(21):  # each adds seven rows and, without an end in them, one starting point per environment
+        play(replay, 111 if dense else 6, seed=restart, chance=0.05 if dense else 0)
+    written = 40 if dense else 2 * 21 * 7
     assert (len(replay) * DENSE >= written) == dense
     assert 8 < len(replay) < written
     points = replay.starting_points()
+    assert not dense or {0, written - 1} <= set(points.tolist()), "the ring's first and last cell are among them"
     generator = torch.Generator().manual_seed(3)
     index = torch.cat([replay.sample(1000, generator)["index"] for _ in range(20)])
     counts = (index[:, None] == points).sum(0)
@@ -384,6 +385,44 @@ def test_a_file_that_is_not_the_checkpoints_is_refused_and_nothing_is_lost(tmp_p
     assert "point to the replay that was saved with the checkpoint, or start with an empty memory" in message
     assert "\n" not in message
     assert_equal_batches(before, replay.sample(64, torch.Generator().manual_seed(1)))
+
+
+def test_a_file_that_cannot_be_read_to_its_end_leaves_an_empty_memory(tmp_path, monkeypatch):
+    replay = play(small_replay(), 30)
+    digest = replay.save(tmp_path / "replay")
+
+    def broken(*arguments):
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(frame_replay, "read_tensors", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        replay.load(tmp_path / "replay", digest)
+    assert len(replay) == 0
+    assert replay.state_dict()["written"] == 0
+    play(replay, 5)
+    assert 0 < len(replay) <= 5
+
+
+@pytest.mark.parametrize("spare", [-1, 1])
+def test_bytes_that_do_not_fit_are_refused(tmp_path, spare):
+    digest = replay_file.save_tensors(tmp_path / "replay", {}, {"frames": torch.zeros(5 + spare)})
+    assert replay_file.read_description(tmp_path / "replay", digest) == {}
+    with pytest.raises(DataError, match="ends too early" if spare < 0 else "holds more"):
+        replay_file.read_tensors(tmp_path / "replay", {"frames": torch.zeros(5)})
+
+
+@pytest.mark.gpu
+def test_frames_on_a_gpu_give_the_batches_of_the_cpu(tmp_path):
+    on_cpu, on_gpu = play(small_replay(2), 200), play(small_replay(2, device="cuda"), 200)
+    loaded = small_replay(2, device="cuda")
+    loaded.load(tmp_path / "replay", on_cpu.save(tmp_path / "replay"))
+    assert on_gpu.save(tmp_path / "gpu") == on_cpu.save(tmp_path / "cpu")
+    expected = on_cpu.sample(64, torch.Generator().manual_seed(1))
+    for replay in (on_gpu, loaded):
+        batch = replay.sample(64, torch.Generator().manual_seed(1))
+        assert all(value.is_cuda for value in batch.values())
+        assert_equal_batches({name: value.cpu() for name, value in batch.items()}, expected)
+        torch.testing.assert_close(replay.last_observations().cpu(), on_cpu.last_observations())
 
 
 @pytest.mark.parametrize(("name", "value"), [("stack", 2), ("num_steps", 1), ("discount", 0.5), ("padding", "first")])
