@@ -128,7 +128,8 @@ def _choose(data: Any, protocol: Any, by: Any) -> tuple[str, str]:
     """
     name, several = type(data).__name__, len(set(getattr(data, "actors", None) or [])) > 1
     if not getattr(data, "class_names", None):
-        raise UsageError(f"{name}, which the checkpoint was trained on, has no classes to recognize")
+        way_out = "; its folders are classes after fit with --data.labels true" if hasattr(data, "labels") else ""
+        raise UsageError(f"{name}, which the checkpoint was trained on, has no classes to recognize{way_out}")
     if protocol == "leave_one_actor_out" and not several:
         raise UsageError(f"--protocol leave_one_actor_out: {name} knows of no two actors; give --protocol split")
     return protocol or ("leave_one_actor_out" if several else "split"), by or ("both" if several else "statics")

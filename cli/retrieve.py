@@ -73,6 +73,7 @@ def retrieve(
     methods = retrieval.methods_of(models, features, paths)
     data = video_data_of(paths[0], root)
     retrieval.check_alike(models, paths, data, root)
+    print(f"Encoding up to {num_queries or 'all'} queries and {num_database or 'all'} clips to search")
     with mistakes():
         asked = facts_of(models, features, data, queries, num_queries)
         shown = retrieval.shown_queries(data, asked, clips, num_shown)

@@ -267,6 +267,10 @@ class StaticsDynamics(Loadable, L.LightningModule):
             )
 
         epochs, first = self.trainer.max_epochs, self.hparams["transformer_epochs"]
+        if first and self.hparams["transformer_path"] is not None and not self.trainer.ckpt_path:
+            rank_zero_warn(
+                f"transformer_path is trained on for transformer_epochs={first}; with 0 the second phase begins at once"
+            )
         if epochs is not None and 0 < epochs <= first and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             rank_zero_warn(
                 f"trainer.max_epochs={epochs} ends within the first phase (transformer_epochs={first}): S and P learn "
@@ -304,7 +308,9 @@ class StaticsDynamics(Loadable, L.LightningModule):
         try:
             checkpoint = read(Path(path))
         except CheckpointError as error:
-            raise ValueError(f"transformer_path: {error}") from error
+            raise ValueError(
+                f"transformer_path: {error} Train one with a block_stn config, or name it by --model.transformer_path"
+            ) from error
         theirs, weights = checkpoint.get("hyper_parameters", {}), checkpoint["state_dict"]
         found = {name.removeprefix("transformer."): w for name, w in weights.items() if name.startswith("transformer.")}
         if not found:
