@@ -14,7 +14,7 @@ def retrieve(
     queries: Literal["train", "val", "test"] = "test",
     database: Literal["train", "val", "test"] = "train",
     num_queries: int | None = 1000,
-    num_database: int | None = 10_000,
+    num_database: int | None = None,
     metric: Literal["zscored_l2", "cosine"] = "zscored_l2",
     clips: list[str] | None = None,
     num_shown: int = 6,
@@ -38,7 +38,8 @@ def retrieve(
         queries: split of the queries.
         database: split that is searched.
         num_queries: at most; null for all.
-        num_database: at most; null for all.
+        num_database: at most; null for all. Of Moving MNIST, which is drawn without end, null is what an epoch has, and
+            more can be had.
         metric: zscored_l2, in standard deviations of the database's features, or cosine.
         clips: queries in the picture and the video, by their rows in the split, from 0, or by names of videos, whose
             first clip is meant; null for the first ones, of different videos.
@@ -73,7 +74,7 @@ def retrieve(
     methods = retrieval.methods_of(models, features, paths)
     data = video_data_of(paths[0], root)
     retrieval.check_alike(models, paths, data, root)
-    print(f"Encoding up to {num_queries or 'all'} queries and {num_database or 'all'} clips to search")
+    print(f"Encoding {num_queries or 'all'} queries and {num_database or 'all'} clips to search, at most")
     with mistakes():
         asked = facts_of(models, features, data, queries, num_queries)
         shown = retrieval.shown_queries(data, asked, clips, num_shown)
