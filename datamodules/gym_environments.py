@@ -123,9 +123,10 @@ class _Gym:
 def _check_id(environment_id: str) -> None:
     import gymnasium
 
-    if environment_id in gymnasium.registry or ":" in environment_id:
-        return
+    # Once ale-py is imported its games are in the registry too.
     if environment_id.startswith("ALE/"):
         raise DataError(f"environment_id: {environment_id!r} is an Atari game: its kind is 'atari'")
+    if environment_id in gymnasium.registry or ":" in environment_id:
+        return
     hint = nearest(environment_id, gymnasium.registry)
     raise DataError(f"environment_id: {environment_id!r} is not registered in gymnasium; {hint}")

@@ -52,4 +52,4 @@ def test_is_ours():
 def test_the_real_metadata_is_read(monkeypatch):
     monkeypatch.undo()
     assert is_ours("torch")
-    assert how_to_install("sklearn").endswith("pip install 'lightning_zoo[test]'")
+    assert how_to_install("sklearn").endswith("pip install 'lightning_zoo[video]'")
