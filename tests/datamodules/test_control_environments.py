@@ -65,6 +65,8 @@ def test_pixels_are_those_of_the_simulator(suite):
     try:
         environments = ControlEnvironments("cartpole-swingup", 2, action_repeat=2)
     except DataError as error:
+        if "MUJOCO_GL" not in str(error):
+            raise
         pytest.skip(str(error))
     assert (environments.name, environments.frame_skip) == ("cartpole_swingup", 2)
     assert (environments.frame_shape, environments.frame_dtype) == ((3, 84, 84), np.uint8)
